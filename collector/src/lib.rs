@@ -1,0 +1,19 @@
+//! Bytes in, exchanges and events out: the collector watches HTTP services and streams what it saw.
+//!
+//! Owns: loading and attaching the kernel programs, draining their ring, reassembly, HTTP decoding,
+//! pairing, identity, redaction, the spool and the export. Refuses: business answers; those are the
+//! funnel engine's. The way of a byte: [`source`] -> [`tcp`] -> [`http`] -> [`connection`] ->
+//! [`pipeline`] -> [`sink`], with everything lost on the way written into [`ledger`].
+
+pub mod clock;
+pub mod connection;
+pub mod exchange;
+pub mod facts;
+pub mod http;
+pub mod ledger;
+pub mod limits;
+pub mod pipeline;
+pub mod routes;
+pub mod rules;
+pub mod tcp;
+pub mod trace_context;

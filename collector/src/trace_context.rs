@@ -1,0 +1,89 @@
+//! W3C trace context: reading `traceparent`, and ids for exchanges that carry none.
+
+use sha2::{Digest as _, Sha256};
+
+/// A valid `traceparent` (or `traceresponse`, which has the same form).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// 32 lower-case hex digits, not all zero.
+    pub trace_id: String,
+    /// 16 lower-case hex digits, not all zero.
+    pub span_id: String,
+    /// Whether the caller records.
+    pub sampled: bool,
+}
+
+impl TraceParent {
+    /// Parses the header's value; anything invalid is `None`, as the standard asks.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok()?.trim();
+        let (version, trace_id, span_id, flags) =
+            (text.get(..2)?, text.get(3..35)?, text.get(36..52)?, text.get(53..55)?);
+        let dashes = [2, 35, 52].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
+        let tail_fits = match version {
+            "ff" => false,
+            "00" => text.len() == 55,
+            _ => text.len() == 55 || text.as_bytes().get(55) == Some(&b'-'),
+        };
+        let sound = dashes
+            && tail_fits
+            && [version, trace_id, span_id, flags].iter().all(|part| is_lower_hex(part))
+            && [trace_id, span_id].iter().all(|id| id.bytes().any(|byte| byte != b'0'));
+        let flags = u8::from_str_radix(flags, 16).ok()?;
+        sound.then(|| Self {
+            trace_id: trace_id.to_owned(),
+            span_id: span_id.to_owned(),
+            sampled: flags & 1 == 1,
+        })
+    }
+}
+
+fn is_lower_hex(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A trace id and a span id that depend only on what was observed, so that a replay gives the same.
+pub fn derive_ids(parts: &[&[u8]]) -> (String, String) {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (trace, span) = digest.split_at(16);
+    (hex(trace), hex(span.get(..8).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_good_header_is_read_whole() {
+        let parent = TraceParent::parse(GOOD.as_bytes()).unwrap();
+        assert_eq!(parent.trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(parent.span_id, "00f067aa0ba902b7");
+        assert!(parent.sampled);
+    }
+
+    #[test]
+    fn invalid_headers_start_no_trace() {
+        let bad = [
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01x",
+        ];
+        for value in bad {
+            assert_eq!(TraceParent::parse(value.as_bytes()), None, "{value}");
+        }
+        let later = "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more";
+        assert!(TraceParent::parse(later.as_bytes()).is_some());
+    }
+}

@@ -1,0 +1,177 @@
+//! The record header and the key of a one-way flow.
+
+/// Bytes of a [`RecordHeader`] as it lies in the ring; the captured payload follows at once.
+pub const RECORD_HEADER_BYTES: usize = 72;
+
+/// One TCP segment of a watched connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RecordHeader {
+    /// When the hook ran, nanoseconds of `CLOCK_MONOTONIC`.
+    pub monotonic_ns: u64,
+    /// Sender and receiver of this segment.
+    pub flow: FlowKey,
+    /// TCP sequence number of the first payload byte (of the SYN itself for a SYN).
+    pub sequence: u32,
+    /// TCP acknowledgement number; meaningful when the ACK flag is set.
+    pub acknowledgement: u32,
+    /// Payload bytes of the segment.
+    pub payload_bytes: u32,
+    /// How many of them, from the first, follow this header.
+    pub captured_bytes: u32,
+    /// TCP flag bits, see [`crate::tcp_flags`].
+    pub tcp_flags: u8,
+    /// [`crate::INGRESS`] or [`crate::EGRESS`].
+    pub direction: u8,
+    /// Which side we sit on: one of the bits of [`crate::watch`].
+    pub side: u8,
+    /// [`crate::ABI_VERSION`].
+    pub version: u8,
+    /// Zero; keeps the size a multiple of eight without hidden padding.
+    pub reserved: u32,
+}
+
+/// Addresses and ports of one direction of a connection. Key of the skip map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Sender's address, IPv4 mapped into IPv6.
+    pub source_address: [u8; 16],
+    /// Receiver's address, IPv4 mapped into IPv6.
+    pub destination_address: [u8; 16],
+    /// Sender's port, host order.
+    pub source_port: u16,
+    /// Receiver's port, host order.
+    pub destination_port: u16,
+}
+
+const _: () = assert!(size_of::<RecordHeader>() == RECORD_HEADER_BYTES);
+const _: () = assert!(size_of::<FlowKey>() == 36);
+
+impl FlowKey {
+    /// The same connection seen in the other direction.
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        Self {
+            source_address: self.destination_address,
+            destination_address: self.source_address,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}
+
+impl RecordHeader {
+    /// Splits a record into header and captured payload. `None` when it is shorter than it says or of
+    /// another version: such a record is counted as corrupt, never guessed at.
+    pub fn parse(record: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, rest) = record.split_first_chunk::<RECORD_HEADER_BYTES>()?;
+        let header = Self {
+            monotonic_ns: u64::from_le_bytes(take(head, 0)?),
+            flow: FlowKey {
+                source_address: take(head, 8)?,
+                destination_address: take(head, 24)?,
+                source_port: u16::from_le_bytes(take(head, 40)?),
+                destination_port: u16::from_le_bytes(take(head, 42)?),
+            },
+            sequence: u32::from_le_bytes(take(head, 44)?),
+            acknowledgement: u32::from_le_bytes(take(head, 48)?),
+            payload_bytes: u32::from_le_bytes(take(head, 52)?),
+            captured_bytes: u32::from_le_bytes(take(head, 56)?),
+            tcp_flags: *head.get(60)?,
+            direction: *head.get(61)?,
+            side: *head.get(62)?,
+            version: *head.get(63)?,
+            reserved: u32::from_le_bytes(take(head, 64)?),
+        };
+        let captured = rest.get(..usize::try_from(header.captured_bytes).ok()?)?;
+        let sound = header.version == crate::ABI_VERSION
+            && header.captured_bytes <= header.payload_bytes;
+        sound.then_some((header, captured))
+    }
+
+    /// The header's bytes, as the kernel writes them. Used by recordings and tests.
+    pub fn to_bytes(&self) -> [u8; RECORD_HEADER_BYTES] {
+        let mut out = [0_u8; RECORD_HEADER_BYTES];
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            if let Some(slot) = out.get_mut(at..at + bytes.len()) {
+                slot.copy_from_slice(bytes);
+            }
+            at += bytes.len();
+        };
+        put(&self.monotonic_ns.to_le_bytes());
+        put(&self.flow.source_address);
+        put(&self.flow.destination_address);
+        put(&self.flow.source_port.to_le_bytes());
+        put(&self.flow.destination_port.to_le_bytes());
+        put(&self.sequence.to_le_bytes());
+        put(&self.acknowledgement.to_le_bytes());
+        put(&self.payload_bytes.to_le_bytes());
+        put(&self.captured_bytes.to_le_bytes());
+        put(&[self.tcp_flags, self.direction, self.side, self.version]);
+        put(&self.reserved.to_le_bytes());
+        out
+    }
+}
+
+fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FlowKey, RECORD_HEADER_BYTES, RecordHeader};
+    use core::mem::offset_of;
+
+    fn sample() -> RecordHeader {
+        RecordHeader {
+            monotonic_ns: 0x0102_0304_0506_0708,
+            flow: FlowKey {
+                source_address: core::array::from_fn(|i| u8::try_from(i).unwrap()),
+                destination_address: [0xee; 16],
+                source_port: 80,
+                destination_port: 40_001,
+            },
+            sequence: 7,
+            acknowledgement: 9,
+            payload_bytes: 3,
+            captured_bytes: 2,
+            tcp_flags: 0x18,
+            direction: 1,
+            side: 1,
+            version: crate::ABI_VERSION,
+            reserved: 0,
+        }
+    }
+
+    #[test]
+    fn offsets_are_the_ones_the_reader_uses() {
+        assert_eq!(offset_of!(RecordHeader, flow), 8);
+        assert_eq!(offset_of!(RecordHeader, sequence), 44);
+        assert_eq!(offset_of!(RecordHeader, captured_bytes), 56);
+        assert_eq!(offset_of!(RecordHeader, tcp_flags), 60);
+        assert_eq!(offset_of!(RecordHeader, reserved), 64);
+    }
+
+    #[test]
+    fn a_record_survives_writing_and_reading() {
+        let mut bytes = [0_u8; RECORD_HEADER_BYTES + 4];
+        bytes[..RECORD_HEADER_BYTES].copy_from_slice(&sample().to_bytes());
+        bytes[RECORD_HEADER_BYTES..].copy_from_slice(b"GE??");
+        let (header, captured) = RecordHeader::parse(&bytes).unwrap();
+        assert_eq!(header, sample());
+        assert_eq!(captured, b"GE");
+    }
+
+    #[test]
+    fn short_foreign_or_lying_records_are_refused() {
+        let bytes = sample().to_bytes();
+        assert!(RecordHeader::parse(&bytes).is_none(), "payload missing");
+        assert!(RecordHeader::parse(&bytes[..40]).is_none(), "header cut");
+        let mut foreign = [0_u8; RECORD_HEADER_BYTES + 2];
+        foreign[..RECORD_HEADER_BYTES].copy_from_slice(&bytes);
+        foreign[63] = 99;
+        assert!(RecordHeader::parse(&foreign).is_none(), "other version");
+    }
+}
