@@ -5,6 +5,7 @@
 //! funnel engine's. The way of a byte: [`source`] -> [`tcp`] -> [`http`] -> [`connection`] ->
 //! [`pipeline`] -> [`sink`], with everything lost on the way written into [`ledger`].
 
+pub mod cli;
 pub mod clock;
 pub mod connection;
 pub mod exchange;
@@ -17,3 +18,7 @@ pub mod routes;
 pub mod rules;
 pub mod tcp;
 pub mod trace_context;
+pub mod config;
+pub mod run;
+pub mod sink;
+pub mod source;

@@ -28,14 +28,14 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT,
 const LET_PASS: i32 = 1;
 
 /// Segments that arrive at local sockets.
-#[cgroup_skb]
+#[cgroup_skb(ingress)]
 pub fn weir_ingress(ctx: SkBuffContext) -> i32 {
     capture::observe(&ctx, INGRESS);
     LET_PASS
 }
 
 /// Segments that leave local sockets.
-#[cgroup_skb]
+#[cgroup_skb(egress)]
 pub fn weir_egress(ctx: SkBuffContext) -> i32 {
     capture::observe(&ctx, EGRESS);
     LET_PASS

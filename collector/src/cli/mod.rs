@@ -1,0 +1,93 @@
+//! The command line: what can be asked, and the exit codes (0 done, 1 failed, 2 bad usage).
+
+mod run;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::{ConfigError, Output},
+    source::kernel::WatchSide,
+};
+
+/// Sees every HTTP exchange of this host's services from inside the kernel, with no change to them.
+#[derive(Debug, Parser)]
+#[command(name = "collector", version)]
+pub struct Cli {
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "WEIR_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch HTTP services of this host until asked to end.
+    Run(Box<RunArgs>),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Server port to watch; may be repeated.
+    #[arg(long = "port", value_name = "P")]
+    pub ports: Vec<u16>,
+    /// Watch the ports on which processes of this command name listen.
+    #[arg(long, value_name = "NAME")]
+    pub process: Option<String>,
+    /// Watch only this cgroup (a directory of cgroup v2) instead of the whole host.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Which end of the connections to watch.
+    #[arg(long, value_enum, default_value_t = WatchSide::Server)]
+    pub side: WatchSide,
+    /// Where exchanges go as NDJSON: `ndjson:FILE` or `ndjson:-`.
+    #[arg(long, value_name = "OUTPUT")]
+    pub output: Option<Output>,
+    /// Configuration file (TOML): names, identity, allow-list, routes, events.
+    #[arg(long, value_name = "FILE", env = "WEIR_COLLECTOR_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Also write every raw record to this file, for `collector replay`.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(cli: Cli) -> ExitCode {
+    init_logging(cli.log_format);
+    let result = match cli.command {
+        Command::Run(args) => run::run(*args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            let bad_usage = error.chain().any(|cause| cause.is::<ConfigError>());
+            ExitCode::from(if bad_usage { 2 } else { 1 })
+        }
+    }
+}
+
+/// Log lines go to standard error; standard output belongs to NDJSON. `WEIR_LOG` filters them.
+fn init_logging(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

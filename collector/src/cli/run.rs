@@ -1,0 +1,99 @@
+//! `collector run`: attach, capture, write, and end in order.
+
+use std::{fs::File, io::BufWriter, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use super::RunArgs;
+use crate::{
+    clock::ClockAnchor,
+    config::{ConfigError, FileConfig, Watch},
+    ledger::{Ledger, Line},
+    limits::EXCHANGE_BATCHES_MAX,
+    pipeline::Pipeline,
+    run::{CaptureOptions, KernelCounters, Stop, pump, spawn_capture, until_asked_to_end, watch_for_silence},
+    sink::NdjsonSink,
+    source::{KernelSource, listeners::{ProcListeners, find_listener}, recording::Recorder},
+};
+
+pub(super) fn run(args: RunArgs) -> anyhow::Result<()> {
+    let file = FileConfig::load(args.config.as_deref())?;
+    let watch = Watch { ports: args.ports.clone(), process: args.process.clone(), cgroup: args.cgroup.clone(), side: args.side };
+    let ports = watch.resolve(&file)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("while starting the runtime")?;
+    runtime.block_on(capture(&args, &file, &watch, ports))
+}
+
+async fn capture(args: &RunArgs, file: &FileConfig, watch: &Watch, ports: Vec<u16>) -> anyhow::Result<()> {
+    let output = args.output.as_ref().ok_or_else(|| ConfigError::Value("no output: give --output ndjson:FILE, --output ndjson:- or --clickhouse URL".to_owned()))?;
+    let ledger = Arc::new(Ledger::default());
+    let counters = KernelCounters::default();
+    let stop = Stop::default();
+    let mut sink = NdjsonSink::open(output, Arc::clone(&ledger))?;
+    let source = KernelSource::attach(watch.cgroup.as_deref(), &ports, watch.side)?;
+    announce(&source, &ports);
+    let (sender, receiver) = mpsc::channel(EXCHANGE_BATCHES_MAX);
+    let anchor = ClockAnchor::now();
+    let recorder = args.record.as_ref().map(|path| {
+        let file = File::create(path).with_context(|| format!("while creating {}", path.display()))?;
+        Recorder::new(BufWriter::new(file), &anchor).context("while writing the recording's header")
+    });
+    let listeners = Box::new(ProcListeners::new(file.names()));
+    let capture = spawn_capture(CaptureOptions {
+        source,
+        pipeline: Pipeline::new(file.pipeline(), listeners, Arc::clone(&ledger), anchor),
+        recorder: recorder.transpose()?,
+        exchanges: sender,
+        counters: Arc::clone(&counters),
+        stop: stop.clone(),
+    })
+    .context("while starting the capture thread")?;
+    let watchdog = tokio::spawn(watch_for_silence(Arc::clone(&ledger), ports.clone(), stop.clone()));
+    let stopper = stop.clone();
+    let asked = tokio::spawn(async move {
+        let result = until_asked_to_end().await;
+        stopper.request();
+        result
+    });
+    let result = pump(receiver, &mut sink).await;
+    stop.request();
+    asked.abort();
+    watchdog.abort();
+    capture.join().map_err(|_| anyhow::anyhow!("the capture thread panicked; this is a bug"))?;
+    summarise(&ledger, &counters, &ports);
+    result
+}
+
+fn announce(source: &KernelSource, ports: &[u16]) {
+    tracing::info!(cgroup = %source.cgroup().display(), ?ports, "watching");
+    for port in ports {
+        match find_listener(*port) {
+            Some((pid, process)) => tracing::info!(port, pid, process, "listener found"),
+            None => tracing::warn!(port, "no process of this host listens here yet"),
+        }
+    }
+}
+
+fn summarise(ledger: &Ledger, counters: &KernelCounters, ports: &[u16]) {
+    let kernel = counters.lock().map(|counters| counters.clone()).unwrap_or_default();
+    let refused = kernel.get("refused_ring_full").copied().unwrap_or(0) + kernel.get("refused_unreadable").copied().unwrap_or(0);
+    tracing::info!(
+        packets = kernel.get("packets_seen").copied().unwrap_or(0),
+        records = ledger.get(Line::RecordsRead),
+        exchanges = ledger.get(Line::Exchanges),
+        stored = ledger.get(Line::ExchangesStored),
+        lost = ledger.lost() + refused,
+        "ended"
+    );
+    for (label, kind, help, value) in ledger.entries().filter(|(_, _, _, value)| *value > 0) {
+        tracing::debug!(label, ?kind, value, help, "ledger");
+    }
+    if let Some(reason) = crate::run::reason_for_silence(ledger, ports) {
+        tracing::warn!(?ports, "nothing was captured: {reason}");
+    }
+}

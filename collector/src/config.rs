@@ -1,0 +1,240 @@
+//! The collector's configuration: flags over environment over file over defaults, all typed.
+
+use std::{collections::HashMap, fs, path::{Path, PathBuf}};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    facts::{FactRules, Source},
+    pipeline::PipelineConfig,
+    routes::Routes,
+    rules::{EventRule, EventRules},
+    source::kernel::WatchSide,
+};
+
+/// A configuration that cannot be used; exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file does not parse.
+    #[error("{path}: {message}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// A value that cannot work.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// The file's contents. Unknown keys are errors.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileConfig {
+    /// `[[services]]`: a name per port; these ports are watched too.
+    pub services: Vec<ServiceName>,
+    /// Where identities are found.
+    pub identity: Identity,
+    /// Allow-list of headers.
+    pub attributes: Attributes,
+    /// Path templates, most specific first.
+    pub routes: RouteTemplates,
+    /// `[[events]]`: business events.
+    pub events: Vec<EventRule>,
+}
+
+/// A service's name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceName {
+    /// Port it listens on.
+    pub port: u16,
+    /// Name in exchanges and spans.
+    pub name: String,
+}
+
+/// Sources of identities, in order of preference.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// Default: the header `X-Tenant-ID`.
+    pub tenant: Vec<Source>,
+    /// Default: the claim `sub` of the JWT in `X-Auth-Token` or `Authorization`, of either message.
+    pub user: Vec<Source>,
+    /// Default: the cookies `session_id` and `sid`, then the header `X-Session-ID`.
+    pub session: Vec<Source>,
+}
+
+impl Default for Identity {
+    #[expect(clippy::expect_used, reason = "constants, covered by a test")]
+    fn default() -> Self {
+        let sources = |texts: &[&str]| {
+            texts.iter().map(|text| text.parse().expect("a default source parses")).collect()
+        };
+        Self {
+            tenant: sources(&["request.header:x-tenant-id"]),
+            user: sources(&["request.jwt:x-auth-token:sub", "request.jwt:authorization:sub", "response.jwt:x-auth-token:sub"]),
+            session: sources(&["request.cookie:session_id", "request.cookie:sid", "request.header:x-session-id"]),
+        }
+    }
+}
+
+/// Which headers are kept.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Attributes {
+    /// Request headers kept as attributes; default none.
+    pub headers: Vec<String>,
+}
+
+/// Path templates.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteTemplates {
+    /// Such as `/products/{id}`.
+    pub templates: Vec<String>,
+}
+
+/// Headers that must never become attributes, whatever the file says.
+const FORBIDDEN_HEADERS: &[&str] = &["authorization", "proxy-authorization", "cookie", "set-cookie", "x-auth-token", "x-api-key"];
+
+impl FileConfig {
+    /// Reads a file, or the defaults when there is none to read.
+    ///
+    /// # Errors
+    /// When the file cannot be read, does not parse, or asks for what may not be.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| ConfigError::Invalid { path: path.to_owned(), message: error.to_string() })?;
+        config.validate().map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        for name in &self.attributes.headers {
+            if FORBIDDEN_HEADERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
+                return Err(format!("attributes.headers: `{name}` carries a secret and cannot be kept; use [identity] to read a claim from it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Configured names per port.
+    pub fn names(&self) -> HashMap<u16, String> {
+        self.services.iter().map(|service| (service.port, service.name.clone())).collect()
+    }
+
+    /// The pipeline's share.
+    pub fn pipeline(&self) -> PipelineConfig {
+        PipelineConfig {
+            facts: FactRules {
+                tenant: self.identity.tenant.clone(),
+                user: self.identity.user.clone(),
+                session: self.identity.session.clone(),
+                attribute_headers: self.attributes.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            },
+            events: EventRules(self.events.clone()),
+            routes: Routes::new(&self.routes.templates),
+        }
+    }
+}
+
+/// Where exchanges go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Output {
+    /// NDJSON on standard output.
+    Stdout,
+    /// NDJSON into a file, appended.
+    File(PathBuf),
+}
+
+impl std::str::FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("ndjson:") {
+            Some("-") => Ok(Self::Stdout),
+            Some(path) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
+            _ => Err(format!("`{text}` is no output: write ndjson:FILE or ndjson:-")),
+        }
+    }
+}
+
+/// What to watch.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Server ports.
+    pub ports: Vec<u16>,
+    /// Ports on which processes of this name listen are watched too.
+    pub process: Option<String>,
+    /// Attach here instead of at the root of the hierarchy.
+    pub cgroup: Option<PathBuf>,
+    /// Which end.
+    pub side: WatchSide,
+}
+
+impl Watch {
+    /// All ports: given, named in the file, and those that the named process listens on.
+    ///
+    /// # Errors
+    /// When nothing is left to watch.
+    pub fn resolve(&self, file: &FileConfig) -> Result<Vec<u16>, ConfigError> {
+        let mut ports: Vec<u16> = self.ports.iter().copied().chain(file.services.iter().map(|service| service.port)).collect();
+        if let Some(process) = &self.process {
+            let found = crate::source::listeners::ports_of_process(process);
+            if found.is_empty() {
+                return Err(ConfigError::Value(format!("no process named `{process}` listens on a TCP port; see `ss -ltnp`, or name the port with --port")));
+            }
+            ports.extend(found);
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        if ports.is_empty() {
+            return Err(ConfigError::Value("nothing to watch: give --port, --process, or [[services]] in a --config file".to_owned()));
+        }
+        Ok(ports)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_sound() {
+        let config = FileConfig::load(None).unwrap();
+        assert_eq!(config.identity.tenant.len(), 1);
+        assert_eq!(config.identity.user.len(), 3);
+    }
+
+    #[test]
+    fn a_key_with_a_typo_is_an_error_that_names_it() {
+        let error = toml::from_str::<FileConfig>("[identity]\ntenents = []\n").unwrap_err().to_string();
+        assert!(error.contains("tenents"), "{error}");
+    }
+
+    #[test]
+    fn secrets_cannot_be_put_on_the_allow_list() {
+        let config: FileConfig = toml::from_str("[attributes]\nheaders = [\"Authorization\"]").unwrap();
+        assert!(config.validate().unwrap_err().contains("Authorization"));
+    }
+
+    #[test]
+    fn nothing_to_watch_is_an_error() {
+        assert!(Watch::default().resolve(&FileConfig::default()).is_err());
+    }
+}

@@ -1,0 +1,10 @@
+//! The `collector` command.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use collector::cli::{Cli, run};
+
+fn main() -> ExitCode {
+    run(Cli::parse())
+}

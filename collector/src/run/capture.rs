@@ -1,0 +1,149 @@
+//! The capture thread: drains the ring on a timer, feeds the pipeline, passes exchanges on.
+//!
+//! The ring is polled instead of waited for: the kernel side never wakes us, which is what keeps its cost
+//! per request low. When the sinks are slow the bounded queue fills, this thread waits, and the ring is
+//! what gives; its losses are counted by the kernel side.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::BufWriter,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::Stop;
+use crate::{
+    clock::ClockAnchor,
+    exchange::Exchange,
+    limits::EXCHANGE_BATCH_ROWS,
+    pipeline::Pipeline,
+    source::{KernelSource, recording::Recorder},
+};
+
+const POLL_BUSY: Duration = Duration::from_millis(2);
+const POLL_IDLE: Duration = Duration::from_millis(10);
+const RECORDS_PER_DRAIN: usize = 4_096;
+const PASS_ON_EVERY: Duration = Duration::from_millis(50);
+const RENEW_CLOCK_EVERY: Duration = Duration::from_secs(5);
+
+/// The latest reading of the kernel's counters, by name.
+pub type KernelCounters = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
+/// What the thread is given.
+pub struct CaptureOptions {
+    /// The attached programs.
+    pub source: KernelSource,
+    /// Where records go.
+    pub pipeline: Pipeline,
+    /// Also written here, raw.
+    pub recorder: Option<Recorder<BufWriter<File>>>,
+    /// Where exchanges go.
+    pub exchanges: mpsc::Sender<Vec<Exchange>>,
+    /// Updated once a second.
+    pub counters: KernelCounters,
+    /// When to end.
+    pub stop: Stop,
+}
+
+impl std::fmt::Debug for CaptureOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CaptureOptions").finish_non_exhaustive()
+    }
+}
+
+/// Starts the thread. It ends after [`Stop::request`], with the ring drained.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn spawn_capture(options: CaptureOptions) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("capture".to_owned()).spawn(move || Capture::new(options).run())
+}
+
+struct Capture {
+    options: CaptureOptions,
+    out: Vec<Exchange>,
+    passed_on_at: Instant,
+    clock_renewed_at: Instant,
+    counted_at: Instant,
+}
+
+impl Capture {
+    fn new(options: CaptureOptions) -> Self {
+        let now = Instant::now();
+        Self { options, out: Vec::new(), passed_on_at: now, clock_renewed_at: now, counted_at: now }
+    }
+
+    fn run(mut self) {
+        loop {
+            let stopping = self.options.stop.is_requested();
+            let taken = self.drain();
+            self.housekeeping();
+            if stopping && taken == 0 {
+                break;
+            }
+            if taken < RECORDS_PER_DRAIN {
+                thread::sleep(if taken > 0 { POLL_BUSY } else { POLL_IDLE });
+            }
+        }
+        self.options.pipeline.finish(&mut self.out);
+        self.pass_on();
+        self.count();
+        if let Some(Err(error)) = self.options.recorder.as_mut().map(Recorder::flush) {
+            tracing::error!(%error, "the recording could not be written to its end");
+        }
+    }
+
+    fn drain(&mut self) -> usize {
+        let CaptureOptions { source, pipeline, recorder, .. } = &mut self.options;
+        let out = &mut self.out;
+        source.drain(
+            |record| {
+                if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.append(record)) {
+                    tracing::error!(%error, "recording stopped");
+                    *recorder = None;
+                }
+                pipeline.record(record, out)
+            },
+            RECORDS_PER_DRAIN,
+        )
+    }
+
+    fn housekeeping(&mut self) {
+        self.options.pipeline.sweep(&mut self.out);
+        if self.out.len() >= EXCHANGE_BATCH_ROWS || self.passed_on_at.elapsed() >= PASS_ON_EVERY {
+            self.pass_on();
+            self.passed_on_at = Instant::now();
+        }
+        if self.clock_renewed_at.elapsed() >= RENEW_CLOCK_EVERY {
+            self.options.pipeline.set_anchor(ClockAnchor::now());
+            self.clock_renewed_at = Instant::now();
+        }
+        if self.counted_at.elapsed() >= Duration::from_secs(1) {
+            self.count();
+            self.counted_at = Instant::now();
+        }
+    }
+
+    fn pass_on(&mut self) {
+        if self.out.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.out);
+        if self.options.exchanges.blocking_send(batch).is_err() {
+            tracing::error!("the sink has gone, ending the capture");
+            self.options.stop.request();
+        }
+    }
+
+    fn count(&mut self) {
+        self.options.source.forward_log();
+        match self.options.source.counters() {
+            Ok(counters) => *self.options.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters,
+            Err(error) => tracing::warn!(%error, "the kernel's counters cannot be read"),
+        }
+    }
+}

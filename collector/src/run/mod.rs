@@ -1,0 +1,67 @@
+//! Puts the parts together: the capture thread, the sink, the watchdog, and an orderly end.
+
+mod capture;
+mod watchdog;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+pub use capture::{CaptureOptions, KernelCounters, spawn_capture};
+pub use watchdog::{reason_for_silence, watch_for_silence};
+
+use crate::{exchange::Exchange, sink::Sink};
+
+/// Tells the capture thread to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Ends the capture; what is in the ring is still taken.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the end was requested.
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Moves batches into the sink until the capture has ended and everything is written.
+///
+/// # Errors
+/// When the sink fails for good.
+pub async fn pump(mut batches: mpsc::Receiver<Vec<Exchange>>, sink: &mut impl Sink) -> anyhow::Result<()> {
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            batch = batches.recv() => match batch {
+                Some(batch) => sink.write(batch).await?,
+                None => break,
+            },
+            _ = tick.tick() => sink.tick().await?,
+        }
+    }
+    sink.finish().await
+}
+
+/// Resolves when the process is asked to end (SIGTERM or Ctrl-C).
+///
+/// # Errors
+/// When signals cannot be listened to.
+pub async fn until_asked_to_end() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("while listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("while listening for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
