@@ -1,1 +1,12 @@
-//! Placeholder.
+//! ClickHouse, in one schema: migrations, typed rows, a writer, a tenant-scoped reader, and an embedded server.
+//!
+//! Owns: every table and statement about them. Refuses: knowing who calls. Speaks only the ClickHouse HTTP
+//! protocol, so the embedded engine and a cluster look the same from here.
+
+mod rows;
+mod store;
+
+pub mod serve;
+
+pub use rows::{EventRow, ExchangeRow, SpanRow};
+pub use store::{DATABASE, Scope, Store, StoreError, TenantId};

@@ -1,2 +1,46 @@
-//! Placeholder.
-fn main() {}
+//! The tool shed: everything a developer or CI does goes through `cargo xtask`.
+
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, test and show Weir.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what is missing on this machine: packages, the BPF linker, the engine library.
+    Setup,
+    /// Build the kernel programs.
+    BuildEbpf,
+    /// Formatting, lints and every test, against the real kernel and real servers.
+    Test,
+    /// Check what no compiler checks: the direction of imports, module docs, file sizes.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup => setup::run_and_say(),
+        Command::BuildEbpf => shell::cargo(&["build", "--package", "ebpf-probes"]),
+        Command::Test => test::run(),
+        Command::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::say(&format!("failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The `event-store` command.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use event_store::{
+    Store,
+    serve::{Credentials, Engine, serve},
+};
+use tokio::{net::TcpListener, signal::unix::{SignalKind, signal}};
+
+/// The embedded ClickHouse, and the schema of any ClickHouse that Weir uses.
+#[derive(Debug, Parser)]
+#[command(name = "event-store", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the ClickHouse HTTP protocol from a data folder.
+    Serve(ServeArgs),
+    /// Create or update Weir's tables in a ClickHouse.
+    Migrate {
+        /// Address of the ClickHouse.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8123")]
+        clickhouse: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Data folder; created when missing.
+    #[arg(long, value_name = "DIR")]
+    path: PathBuf,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:8123")]
+    listen: SocketAddr,
+    /// The engine library, libchdb.so; default: where `cargo xtask setup` puts it.
+    #[arg(long, env = "WEIR_ENGINE", value_name = "FILE")]
+    engine: Option<PathBuf>,
+    /// The one user.
+    #[arg(long, default_value = "default")]
+    user: String,
+    /// Its password; required when listening beyond this host.
+    #[arg(long, env = "WEIR_STORE_PASSWORD", default_value = "", hide_env_values = true)]
+    password: String,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let result = tokio::runtime::Runtime::new().context("while starting the runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            match Cli::parse().command {
+                Command::Serve(args) => run_server(args).await,
+                Command::Migrate { clickhouse } => Ok(Store::at(&clickhouse).migrate().await?),
+            }
+        })
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.listen.ip().is_loopback() || !args.password.is_empty(),
+        "refusing to listen on {} without a password: give WEIR_STORE_PASSWORD, or listen on 127.0.0.1",
+        args.listen
+    );
+    std::fs::create_dir_all(&args.path).with_context(|| format!("while creating {}", args.path.display()))?;
+    let library = args.engine.unwrap_or_else(default_engine);
+    let engine = Engine::open(&library, &args.path)?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("while listening on {}", args.listen))?;
+    tracing::info!(address = %listener.local_addr()?, path = %args.path.display(), "serving");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("finishing running statements");
+    };
+    serve(engine, listener, Credentials { user: args.user, password: args.password }, shutdown).await.context("while serving")
+}
+
+fn default_engine() -> PathBuf {
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    home.join(".cache/weir/engine-26.7.3/libchdb.so")
+}

@@ -1,0 +1,228 @@
+//! The store from the outside: where it is, its schema, writing to it and reading within a scope.
+
+use std::{fmt, time::Duration};
+
+use clickhouse::{Client, Compression};
+
+use crate::rows::{EventRow, ExchangeRow, SpanRow};
+
+/// The one database.
+pub const DATABASE: &str = "weir";
+
+/// Migrations in order; each statement may run twice.
+const MIGRATIONS: &[(&str, &str)] = &[("0001_first", include_str!("../migrations/0001_first.sql"))];
+
+/// The store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the store at {url}: {message}")]
+pub struct StoreError {
+    url: String,
+    message: String,
+    #[source]
+    source: clickhouse::error::Error,
+}
+
+/// Whose data a read may see. Every read takes one; there is no unscoped reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One tenant.
+    Tenant(TenantId),
+    /// All of them: the operator of the mall.
+    Operator,
+}
+
+/// Identifies a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(String);
+
+impl TenantId {
+    /// A tenant id as it stands in the events; never empty, because empty means "no tenant".
+    pub fn new(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Scope {
+    /// The condition's parameters: whether all tenants are meant, and which one.
+    const fn binds(&self) -> (bool, &str) {
+        match self {
+            Self::Tenant(tenant) => (false, tenant.0.as_str()),
+            Self::Operator => (true, ""),
+        }
+    }
+}
+
+/// A ClickHouse, embedded or a server.
+#[derive(Clone)]
+pub struct Store {
+    client: Client,
+    url: String,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The store at an address such as `http://127.0.0.1:8123`. Nothing is sent yet.
+    pub fn at(url: &str) -> Self {
+        let client = Client::default().with_url(url).with_compression(Compression::Lz4);
+        Self { client, url: url.to_owned() }
+    }
+
+    /// With credentials.
+    #[must_use]
+    pub fn with_user(mut self, user: &str, password: &str) -> Self {
+        self.client = self.client.with_user(user).with_password(password);
+        self
+    }
+
+    /// Brings the schema up to date; safe to repeat and to run from several processes.
+    ///
+    /// # Errors
+    /// When the store is away or refuses a statement.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let create = format!("CREATE DATABASE IF NOT EXISTS {DATABASE}");
+        self.client.query(&create).execute().await.map_err(self.error("creating the database"))?;
+        for (name, text) in MIGRATIONS {
+            for statement in statements(text) {
+                self.database().query(statement).execute().await.map_err(self.error(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Inserts exchanges. The same token inserts once, however often it is repeated.
+    ///
+    /// # Errors
+    /// When the store is away or refuses; the caller may repeat with the same token.
+    pub async fn insert_exchanges(&self, rows: &[ExchangeRow], token: &str) -> Result<(), StoreError> {
+        let mut insert = self.tokened(token).insert::<ExchangeRow>("http_exchanges").await.map_err(self.error("inserting exchanges"))?;
+        for row in rows {
+            insert.write(row).await.map_err(self.error("inserting exchanges"))?;
+        }
+        insert.end().await.map_err(self.error("inserting exchanges"))
+    }
+
+    /// Inserts spans, as [`Self::insert_exchanges`] does exchanges.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn insert_spans(&self, rows: &[SpanRow], token: &str) -> Result<(), StoreError> {
+        let mut insert = self.tokened(token).insert::<SpanRow>("otel_traces").await.map_err(self.error("inserting spans"))?;
+        for row in rows {
+            insert.write(row).await.map_err(self.error("inserting spans"))?;
+        }
+        insert.end().await.map_err(self.error("inserting spans"))
+    }
+
+    /// Events of a scope in `[from, to)`, ordered by user and time.
+    ///
+    /// # Errors
+    /// When the store is away or refuses.
+    pub async fn events(&self, scope: &Scope, from_ns: i64, to_ns: i64) -> Result<Vec<EventRow>, StoreError> {
+        let (all, tenant) = scope.binds();
+        self.database()
+            .query(
+                "SELECT ?fields FROM events WHERE (? OR tenant_id = ?) \
+                 AND timestamp >= fromUnixTimestamp64Nano(?) AND timestamp < fromUnixTimestamp64Nano(?) \
+                 ORDER BY tenant_id, user_id, timestamp",
+            )
+            .bind(all)
+            .bind(tenant)
+            .bind(from_ns)
+            .bind(to_ns)
+            .fetch_all()
+            .await
+            .map_err(self.error("reading events"))
+    }
+
+    /// Spans of one trace, if the scope owns an exchange of it (an operator sees all).
+    ///
+    /// # Errors
+    /// When the store is away or refuses.
+    pub async fn trace(&self, scope: &Scope, trace_id: &str) -> Result<Vec<SpanRow>, StoreError> {
+        let (all, tenant) = scope.binds();
+        self.database()
+            .query(
+                "SELECT ?fields FROM otel_traces WHERE TraceId = ? AND (? OR TraceId IN \
+                 (SELECT trace_id FROM http_exchanges WHERE trace_id = ? AND tenant_id = ?)) ORDER BY Timestamp",
+            )
+            .bind(trace_id)
+            .bind(all)
+            .bind(trace_id)
+            .bind(tenant)
+            .fetch_all()
+            .await
+            .map_err(self.error("reading a trace"))
+    }
+
+    /// The client, with the database chosen, for the funnel engine's own statements. Each of them takes a
+    /// [`Scope`] beside it and binds it with [`Scope`]'s parameters.
+    pub fn database(&self) -> Client {
+        self.client.clone().with_database(DATABASE)
+    }
+
+    /// Waits until the store answers, at most this long.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn wait_until_up(&self, at_most: Duration) -> Result<(), StoreError> {
+        let tries = at_most.as_millis() / 100;
+        let mut tried = 0;
+        loop {
+            match self.client.query("SELECT 1").execute().await {
+                Ok(()) => return Ok(()),
+                Err(error) if tried >= tries => return Err(self.error("waiting for it")(error)),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+            tried += 1;
+        }
+    }
+
+    fn tokened(&self, token: &str) -> Client {
+        self.database()
+            .with_setting("insert_deduplication_token", token)
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
+    }
+
+    fn error(&self, doing: &str) -> impl FnOnce(clickhouse::error::Error) -> StoreError + use<> {
+        let (url, doing) = (self.url.clone(), doing.to_owned());
+        move |source| StoreError { message: format!("{doing}: {source}"), url, source }
+    }
+}
+
+/// The statements of a migration; a semicolon at the end of a line ends one.
+fn statements(text: &str) -> impl Iterator<Item = &str> {
+    text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_has_a_name() {
+        assert_eq!(TenantId::new(""), None);
+        assert_eq!(TenantId::new("t1").unwrap().to_string(), "t1");
+    }
+
+    #[test]
+    fn migrations_split_into_statements() {
+        let counts: Vec<usize> = MIGRATIONS.iter().map(|(_, text)| statements(text).count()).collect();
+        assert_eq!(counts, [6]);
+    }
+}

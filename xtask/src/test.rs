@@ -1,0 +1,27 @@
+//! `cargo xtask test`: what CI runs, and what a laptop runs.
+
+use std::time::Instant;
+
+use crate::{setup, shell::{cargo, say}, tidy};
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    let started = Instant::now();
+    setup::run_all()?;
+    step("tidy", tidy::run)?;
+    step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
+    step("lints", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])
+    })?;
+    step("build", || cargo(&["build", "--workspace", "--locked", "--quiet"]))?;
+    step("tests", || cargo(&["nextest", "run", "--workspace", "--locked"]))?;
+    say(&format!("all green in {} s", started.elapsed().as_secs()));
+    Ok(())
+}
+
+fn step(name: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    say(&format!("{name} ..."));
+    work()?;
+    say(&format!("{name} done in {} s", started.elapsed().as_secs()));
+    Ok(())
+}
