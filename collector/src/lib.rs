@@ -13,6 +13,8 @@ pub mod facts;
 pub mod http;
 pub mod ledger;
 pub mod limits;
+pub mod metrics;
+pub mod otlp;
 pub mod pipeline;
 pub mod routes;
 pub mod rules;

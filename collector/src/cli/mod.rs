@@ -2,7 +2,7 @@
 
 mod run;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -57,6 +57,27 @@ pub struct RunArgs {
     /// Where exchanges go as NDJSON: `ndjson:FILE` or `ndjson:-`.
     #[arg(long, value_name = "OUTPUT")]
     pub output: Option<Output>,
+    /// Where exchanges and spans go instead: a ClickHouse, embedded or a server.
+    #[arg(long, value_name = "URL", conflicts_with = "output", env = "WEIR_CLICKHOUSE")]
+    pub clickhouse: Option<String>,
+    /// Folder for batches while the ClickHouse is away.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/weir/spool")]
+    pub spool: PathBuf,
+    /// Bytes that folder may hold.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    pub spool_bytes: u64,
+    /// Serve `/metrics` and `/healthz` here.
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+    /// Receive the services' own spans (OTLP over gRPC) here, for instance 127.0.0.1:4317.
+    #[arg(long, value_name = "ADDRESS", requires = "clickhouse")]
+    pub otlp_grpc: Option<SocketAddr>,
+    /// Receive spans by OTLP over HTTP here, for instance 127.0.0.1:4318.
+    #[arg(long, value_name = "ADDRESS", requires = "clickhouse")]
+    pub otlp_http: Option<SocketAddr>,
+    /// Pass received spans on to this OTLP endpoint too (HTTP), for instance a Jaeger's <http://127.0.0.1:4318>.
+    #[arg(long, value_name = "URL")]
+    pub otlp_forward: Option<String>,
     /// Configuration file (TOML): names, identity, allow-list, routes, events.
     #[arg(long, value_name = "FILE", env = "WEIR_COLLECTOR_CONFIG")]
     pub config: Option<PathBuf>,

@@ -3,6 +3,7 @@
 use std::{fs::File, io::BufWriter, sync::Arc};
 
 use anyhow::Context as _;
+use event_store::Store;
 use tokio::sync::mpsc;
 
 use super::RunArgs;
@@ -13,7 +14,10 @@ use crate::{
     limits::EXCHANGE_BATCHES_MAX,
     pipeline::Pipeline,
     run::{CaptureOptions, KernelCounters, Stop, pump, spawn_capture, until_asked_to_end, watch_for_silence},
-    sink::NdjsonSink,
+    otlp,
+    run::SideDoors,
+    metrics,
+    sink::{AnySink, ClickHouseSink, NdjsonSink, SpoolOptions},
     source::{KernelSource, listeners::{ProcListeners, find_listener}, recording::Recorder},
 };
 
@@ -30,11 +34,11 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 async fn capture(args: &RunArgs, file: &FileConfig, watch: &Watch, ports: Vec<u16>) -> anyhow::Result<()> {
-    let output = args.output.as_ref().ok_or_else(|| ConfigError::Value("no output: give --output ndjson:FILE, --output ndjson:- or --clickhouse URL".to_owned()))?;
     let ledger = Arc::new(Ledger::default());
     let counters = KernelCounters::default();
     let stop = Stop::default();
-    let mut sink = NdjsonSink::open(output, Arc::clone(&ledger))?;
+    let mut sink = open_sink(args, &ledger)?;
+    let side_doors = open_side_doors(args, &ledger, &counters).await?;
     let source = KernelSource::attach(watch.cgroup.as_deref(), &ports, watch.side)?;
     announce(&source, &ports);
     let (sender, receiver) = mpsc::channel(EXCHANGE_BATCHES_MAX);
@@ -64,9 +68,41 @@ async fn capture(args: &RunArgs, file: &FileConfig, watch: &Watch, ports: Vec<u1
     stop.request();
     asked.abort();
     watchdog.abort();
+    side_doors.close().await;
     capture.join().map_err(|_| anyhow::anyhow!("the capture thread panicked; this is a bug"))?;
     summarise(&ledger, &counters, &ports);
     result
+}
+
+fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<AnySink> {
+    match (&args.output, &args.clickhouse) {
+        (Some(output), _) => Ok(AnySink::Ndjson(NdjsonSink::open(output, Arc::clone(ledger))?)),
+        (None, Some(url)) => {
+            let spool = SpoolOptions { folder: args.spool.clone(), bytes_limit: args.spool_bytes };
+            let sink = ClickHouseSink::open(Store::at(url), &spool, Arc::clone(ledger))?;
+            Ok(AnySink::ClickHouse(Box::new(sink)))
+        }
+        (None, None) => Err(ConfigError::Value("no output: give --output ndjson:FILE, --output ndjson:- or --clickhouse URL".to_owned()).into()),
+    }
+}
+
+/// The listeners beside the capture: metrics, and the spans that services send themselves.
+async fn open_side_doors(args: &RunArgs, ledger: &Arc<Ledger>, counters: &KernelCounters) -> anyhow::Result<SideDoors> {
+    let mut doors = SideDoors::default();
+    if let Some(address) = args.metrics {
+        doors.open(address, metrics::router(Arc::clone(ledger), Arc::clone(counters))).await?;
+    }
+    if let Some(url) = args.clickhouse.as_ref().filter(|_| args.otlp_grpc.is_some() || args.otlp_http.is_some()) {
+        let (intake, writer) = otlp::intake(Store::at(url), args.otlp_forward.clone(), Arc::clone(ledger));
+        doors.writer(writer);
+        if let Some(address) = args.otlp_grpc {
+            doors.open(address, otlp::grpc_router(intake.clone())).await?;
+        }
+        if let Some(address) = args.otlp_http {
+            doors.open(address, otlp::http_router(intake)).await?;
+        }
+    }
+    Ok(doors)
 }
 
 fn announce(source: &KernelSource, ports: &[u16]) {

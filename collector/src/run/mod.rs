@@ -1,6 +1,7 @@
 //! Puts the parts together: the capture thread, the sink, the watchdog, and an orderly end.
 
 mod capture;
+mod doors;
 mod watchdog;
 
 use std::sync::{
@@ -11,6 +12,7 @@ use std::sync::{
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
+pub use doors::SideDoors;
 pub use capture::{CaptureOptions, KernelCounters, spawn_capture};
 pub use watchdog::{reason_for_silence, watch_for_silence};
 

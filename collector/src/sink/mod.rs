@@ -1,7 +1,11 @@
 //! Where exchanges go.
 
+mod clickhouse;
 mod ndjson;
+mod rows;
+pub mod spool;
 
+pub use clickhouse::{ClickHouseSink, SpoolOptions};
 pub use ndjson::NdjsonSink;
 
 use crate::exchange::Exchange;
@@ -16,4 +20,36 @@ pub trait Sink: Send {
 
     /// Writes out everything; called once, at the end.
     fn finish(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// The sink chosen on the command line.
+#[derive(Debug)]
+pub enum AnySink {
+    /// Lines of JSON.
+    Ndjson(NdjsonSink),
+    /// The store.
+    ClickHouse(Box<ClickHouseSink>),
+}
+
+impl Sink for AnySink {
+    async fn write(&mut self, batch: Vec<Exchange>) -> anyhow::Result<()> {
+        match self {
+            Self::Ndjson(sink) => sink.write(batch).await,
+            Self::ClickHouse(sink) => sink.write(batch).await,
+        }
+    }
+
+    async fn tick(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Ndjson(sink) => sink.tick().await,
+            Self::ClickHouse(sink) => sink.tick().await,
+        }
+    }
+
+    async fn finish(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Ndjson(sink) => sink.finish().await,
+            Self::ClickHouse(sink) => sink.finish().await,
+        }
+    }
 }
