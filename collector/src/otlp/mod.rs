@@ -4,5 +4,5 @@ mod convert;
 mod intake;
 mod receive;
 
-pub use intake::{Intake, intake};
+pub use intake::{Full, Intake, intake};
 pub use receive::{grpc_router, http_router};

@@ -1,0 +1,110 @@
+//! The `funnel` command: a funnel over an event file or over the store.
+
+use std::{fs::{self, File}, io::{BufReader, Write as _}, path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use event_store::{Scope, Store, TenantId};
+use funnel_engine::{DefinitionError, Event, FunnelDefinition, FunnelResult, read_csv, read_ndjson, run_on_clickhouse, run_reference};
+
+/// Where buyers drop off: funnels over events.
+#[derive(Debug, Parser)]
+#[command(name = "funnel", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer a funnel definition.
+    Run(RunArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Funnel definition (JSON).
+    #[arg(long, value_name = "FILE")]
+    definition: PathBuf,
+    /// Events, as NDJSON or CSV; for the reference backend.
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+    /// Which engine answers.
+    #[arg(long, value_enum, default_value_t = Backend::Reference)]
+    backend: Backend,
+    /// The store, for the clickhouse backend.
+    #[arg(long, value_name = "URL", env = "WEIR_CLICKHOUSE")]
+    clickhouse: Option<String>,
+    /// Only this tenant's events; without it, all of them.
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// How the answer looks.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Backend {
+    /// In memory, slow and obviously right.
+    Reference,
+    /// Inside the store.
+    Clickhouse,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// The result contract.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let Command::Run(args) = Cli::parse().command;
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without a terminal there is nobody to tell.
+            writeln!(std::io::stderr(), "funnel: {error:#}").unwrap_or_default();
+            ExitCode::from(if error.is::<DefinitionError>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let json = fs::read_to_string(&args.definition).with_context(|| format!("cannot read {}", args.definition.display()))?;
+    let definition = FunnelDefinition::parse(&json)?;
+    let started = Instant::now();
+    let result = match args.backend {
+        Backend::Reference => run_reference(&definition, &load(args)?)?,
+        Backend::Clickhouse => on_clickhouse(args, &definition)?,
+    };
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let result = result.with_elapsed_ms(elapsed_ms);
+    let text = match args.format {
+        Format::Table => result.to_table(),
+        Format::Json => serde_json::to_string_pretty(&result)? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write the answer")
+}
+
+fn load(args: &RunArgs) -> anyhow::Result<Vec<Event>> {
+    let path = args.events.as_ref().context("the reference backend reads a file: give --events FILE")?;
+    let file = BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?);
+    let events = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("ndjson" | "jsonl") => read_ndjson(file),
+        Some("csv") => read_csv(file),
+        _ => bail!("{}: the name must end in .ndjson or .csv", path.display()),
+    };
+    events.with_context(|| format!("in {}", path.display()))
+}
+
+fn on_clickhouse(args: &RunArgs, definition: &FunnelDefinition) -> anyhow::Result<FunnelResult> {
+    let url = args.clickhouse.as_ref().context("the clickhouse backend reads the store: give --clickhouse URL")?;
+    let scope = match &args.tenant {
+        Some(tenant) => Scope::Tenant(TenantId::new(tenant).context("--tenant must not be empty")?),
+        None => Scope::Operator,
+    };
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    Ok(runtime.block_on(run_on_clickhouse(&Store::at(url), &scope, definition))?)
+}
