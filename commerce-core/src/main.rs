@@ -1,0 +1,79 @@
+//! The `shop` command.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use commerce_core::{auth::Tokens, database::{self, Seed}, services::{Addresses, serve_all}};
+use tokio::{signal::unix::{SignalKind, signal}, sync::watch};
+
+/// The mall's services.
+#[derive(Debug, Parser)]
+#[command(name = "shop", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Open the shop: gateway, accounts, catalogue, inventory and orders on five ports in a row.
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Port of the gateway; the others follow.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Database file; created when missing.
+    #[arg(long, default_value = "shop.sqlite")]
+    database: PathBuf,
+    /// Secret that signs tokens.
+    #[arg(long, env = "SHOP_TOKEN_SECRET", hide_env_values = true)]
+    token_secret: String,
+    /// Where spans go (OTLP over gRPC), such as <http://127.0.0.1:4317>.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp: Option<String>,
+    /// Tenants to open with.
+    #[arg(long, default_value_t = 3)]
+    tenants: u32,
+    /// Users per tenant to open with.
+    #[arg(long, default_value_t = 1_000)]
+    users: u32,
+    /// Products per tenant to open with.
+    #[arg(long, default_value_t = 20)]
+    products: u32,
+    /// Pieces of each product to open with.
+    #[arg(long, default_value_t = 1_000_000)]
+    stock: i64,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    let Command::Serve(args) = Cli::parse().command;
+    match tokio::runtime::Runtime::new().context("while starting the runtime").and_then(|runtime| runtime.block_on(serve(args))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let pool = database::open(&args.database).await?;
+    let seed = Seed { tenants: args.tenants, users: args.users, products: args.products, stock: args.stock };
+    database::seed(&pool, seed).await?;
+    let (close, closing) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        close.send_replace(true);
+    });
+    serve_all(pool, Tokens::new(args.token_secret.as_bytes()), Addresses::from_port(args.port), args.otlp.as_deref(), closing).await
+}

@@ -1,0 +1,47 @@
+//! Who may shop where: users of tenants, passwords, tokens.
+
+use argon2::{Argon2, PasswordVerifier as _, password_hash::phc::PasswordHash};
+use axum::{Json, Router, extract::State, http::StatusCode, response::{IntoResponse as _, Response}, routing::post};
+use serde::Deserialize;
+use sqlx::SqlitePool;
+
+use crate::{auth::Tokens, problem::Problem};
+
+#[derive(Clone)]
+struct Accounts {
+    pool: SqlitePool,
+    tokens: Tokens,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    tenant: String,
+    user: String,
+    password: String,
+}
+
+pub(super) fn router(pool: SqlitePool, tokens: Tokens) -> Router {
+    Router::new().route("/login", post(login)).with_state(Accounts { pool, tokens })
+}
+
+async fn login(State(accounts): State<Accounts>, Json(login): Json<Login>) -> Result<Response, Problem> {
+    let refused = || Problem::new(StatusCode::UNAUTHORIZED, "bad_credentials", "no such user, or another password");
+    let hash: Option<String> = sqlx::query_scalar("SELECT password_hash FROM accounts_users WHERE tenant_id = ? AND user_id = ?")
+        .bind(&login.tenant)
+        .bind(&login.user)
+        .fetch_optional(&accounts.pool)
+        .await?;
+    let hash = hash.ok_or_else(refused)?;
+    // Verifying takes milliseconds of pure computation, by design; the runtime's threads are not for that.
+    let password = login.password;
+    let fits = tokio::task::spawn_blocking(move || {
+        PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+    });
+    if !fits.await.map_err(|error| Problem::internal(&error))? {
+        return Err(refused());
+    }
+    let token = accounts.tokens.issue(&login.tenant, &login.user)?;
+    let body = Json(serde_json::json!({ "user": login.user, "token": token }));
+    Ok(([("x-auth-token", token)], body).into_response())
+}
