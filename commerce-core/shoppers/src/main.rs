@@ -1,2 +1,88 @@
-//! Placeholder.
-fn main() {}
+//! The `shoppers` command: simulated buyers, and the ledger of what each of them really did.
+//!
+//! Open loop: shoppers arrive by the clock, whether or not the shop keeps up, so a slow shop shows as latency
+//! and not as fewer shoppers. Seeded: the same seed gives the same shoppers with the same intentions.
+
+mod ledger;
+mod shopper;
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::task::JoinSet;
+
+use crate::{ledger::Ledger, shopper::{Mind, Shop, Shopper}};
+
+/// Sends simulated shoppers into the shop and writes down what each one did.
+#[derive(Debug, Parser)]
+#[command(name = "shoppers", version)]
+struct Cli {
+    /// The shop's gateway.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    shop: String,
+    /// How many shoppers.
+    #[arg(long, default_value_t = 500)]
+    shoppers: u32,
+    /// Arrivals per second.
+    #[arg(long, default_value_t = 50.0)]
+    rate: f64,
+    /// Same seed, same shoppers.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Tenants of the mall.
+    #[arg(long, default_value_t = 3)]
+    tenants: u32,
+    /// Of those who logged in, how many put something into the cart.
+    #[arg(long, default_value_t = 0.731)]
+    cart_probability: f64,
+    /// Of those, how many pay.
+    #[arg(long, default_value_t = 0.618)]
+    pay_probability: f64,
+    /// Mean pause between two steps, milliseconds.
+    #[arg(long, default_value_t = 150)]
+    think_ms: u64,
+    /// Where the ledger goes (NDJSON).
+    #[arg(long, value_name = "FILE")]
+    ledger: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match tokio::runtime::Runtime::new().context("while starting the runtime").and_then(|runtime| runtime.block_on(run(cli))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without a terminal there is nobody to tell.
+            writeln!(std::io::stderr(), "shoppers: {error:#}").unwrap_or_default();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    anyhow::ensure!(cli.rate > 0.0 && cli.tenants > 0, "--rate and --tenants must be positive");
+    let shop = Arc::new(Shop::new(&cli.shop));
+    let mut arrivals = StdRng::seed_from_u64(cli.seed);
+    let mut inside = JoinSet::new();
+    let started = tokio::time::Instant::now();
+    let mut arrives_at = Duration::ZERO;
+    for number in 0..cli.shoppers {
+        // Exponential gaps: arrivals of people who do not know one another.
+        let gap = -(1.0 - arrivals.random::<f64>()).ln() / cli.rate;
+        arrives_at += Duration::from_secs_f64(gap);
+        let rng = StdRng::seed_from_u64(arrivals.next_u64());
+        let mind = Mind { cart_probability: cli.cart_probability, pay_probability: cli.pay_probability, think_ms: cli.think_ms };
+        let shopper = Shopper::new(number, cli.tenants, mind, rng);
+        let shop = Arc::clone(&shop);
+        inside.spawn(async move {
+            tokio::time::sleep_until(started + arrives_at).await;
+            shopper.visit(&shop).await
+        });
+    }
+    let mut ledger = Ledger::create(&cli.ledger)?;
+    while let Some(visit) = inside.join_next().await {
+        ledger.append(&visit.context("a shopper panicked")??)?;
+    }
+    ledger.finish()
+}

@@ -14,7 +14,7 @@ use axum::{Router, middleware};
 use sqlx::SqlitePool;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
-pub use calls::Caller;
+pub use calls::{Called, Caller};
 
 use crate::{auth::Tokens, telemetry::{self, Telemetry}};
 
