@@ -87,13 +87,13 @@ CREATE TABLE IF NOT EXISTS otel_traces
     Duration UInt64 CODEC(ZSTD(1)),
     StatusCode LowCardinality(String) CODEC(ZSTD(1)),
     StatusMessage String CODEC(ZSTD(1)),
-    `Events.Timestamp` Array(DateTime64(9)) CODEC(ZSTD(1)),
-    `Events.Name` Array(LowCardinality(String)) CODEC(ZSTD(1)),
-    `Events.Attributes` Array(Map(LowCardinality(String), String)) CODEC(ZSTD(1)),
-    `Links.TraceId` Array(String) CODEC(ZSTD(1)),
-    `Links.SpanId` Array(String) CODEC(ZSTD(1)),
-    `Links.TraceState` Array(String) CODEC(ZSTD(1)),
-    `Links.Attributes` Array(Map(LowCardinality(String), String)) CODEC(ZSTD(1)),
+    `Events.Timestamp` Array(DateTime64(9)) DEFAULT [] CODEC(ZSTD(1)),
+    `Events.Name` Array(LowCardinality(String)) DEFAULT [] CODEC(ZSTD(1)),
+    `Events.Attributes` Array(Map(LowCardinality(String), String)) DEFAULT [] CODEC(ZSTD(1)),
+    `Links.TraceId` Array(String) DEFAULT [] CODEC(ZSTD(1)),
+    `Links.SpanId` Array(String) DEFAULT [] CODEC(ZSTD(1)),
+    `Links.TraceState` Array(String) DEFAULT [] CODEC(ZSTD(1)),
+    `Links.Attributes` Array(Map(LowCardinality(String), String)) DEFAULT [] CODEC(ZSTD(1)),
     INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1
 )
 ENGINE = MergeTree

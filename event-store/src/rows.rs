@@ -67,23 +67,37 @@ pub struct ExchangeRow {
 
 /// A row of `otel_traces`, in the exporter's shape. Times are nanoseconds since 1970 UTC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clickhouse::Row)]
-#[serde(rename_all = "PascalCase")]
 #[expect(missing_docs, reason = "the names are the exporter's, and its documentation holds")]
 pub struct SpanRow {
+    #[serde(rename = "Timestamp")]
     pub timestamp: i64,
+    #[serde(rename = "TraceId")]
     pub trace_id: String,
+    #[serde(rename = "SpanId")]
     pub span_id: String,
+    #[serde(rename = "ParentSpanId")]
     pub parent_span_id: String,
+    #[serde(rename = "TraceState")]
     pub trace_state: String,
+    #[serde(rename = "SpanName")]
     pub span_name: String,
+    #[serde(rename = "SpanKind")]
     pub span_kind: String,
+    #[serde(rename = "ServiceName")]
     pub service_name: String,
+    #[serde(rename = "ResourceAttributes")]
     pub resource_attributes: Vec<(String, String)>,
+    #[serde(rename = "ScopeName")]
     pub scope_name: String,
+    #[serde(rename = "ScopeVersion")]
     pub scope_version: String,
+    #[serde(rename = "SpanAttributes")]
     pub span_attributes: Vec<(String, String)>,
+    #[serde(rename = "Duration")]
     pub duration: u64,
+    #[serde(rename = "StatusCode")]
     pub status_code: String,
+    #[serde(rename = "StatusMessage")]
     pub status_message: String,
 }
 

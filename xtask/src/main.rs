@@ -1,5 +1,6 @@
 //! The tool shed: everything a developer or CI does goes through `cargo xtask`.
 
+mod demo;
 mod setup;
 mod shell;
 mod test;
@@ -23,6 +24,8 @@ enum Command {
     Setup,
     /// Build the kernel programs.
     BuildEbpf,
+    /// Run the whole river on this machine: store, shop, kernel probes, shoppers, funnel.
+    Demo(demo::DemoArgs),
     /// Formatting, lints and every test, against the real kernel and real servers.
     Test,
     /// Check what no compiler checks: the direction of imports, module docs, file sizes.
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup => setup::run_and_say(),
         Command::BuildEbpf => shell::cargo(&["build", "--package", "ebpf-probes"]),
+        Command::Demo(args) => demo::run(&args),
         Command::Test => test::run(),
         Command::Tidy => tidy::run(),
     };

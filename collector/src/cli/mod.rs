@@ -81,6 +81,9 @@ pub struct RunArgs {
     /// Configuration file (TOML): names, identity, allow-list, routes, events.
     #[arg(long, value_name = "FILE", env = "WEIR_COLLECTOR_CONFIG")]
     pub config: Option<PathBuf>,
+    /// At the end, write what was seen, stored and lost to this file (JSON).
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
     /// Also write every raw record to this file, for `collector replay`.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

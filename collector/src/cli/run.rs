@@ -1,6 +1,6 @@
 //! `collector run`: attach, capture, write, and end in order.
 
-use std::{fs::File, io::BufWriter, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io::BufWriter, sync::Arc};
 
 use anyhow::Context as _;
 use event_store::Store;
@@ -13,7 +13,7 @@ use crate::{
     ledger::{Ledger, Line},
     limits::EXCHANGE_BATCHES_MAX,
     pipeline::Pipeline,
-    run::{CaptureOptions, KernelCounters, Stop, pump, spawn_capture, until_asked_to_end, watch_for_silence},
+    run::{CaptureOptions, KernelCounters, Stop, pump, spawn_capture, until_asked_to_end, reason_for_silence, watch_for_silence},
     otlp,
     run::SideDoors,
     metrics,
@@ -70,7 +70,7 @@ async fn capture(args: &RunArgs, file: &FileConfig, watch: &Watch, ports: Vec<u1
     watchdog.abort();
     side_doors.close().await;
     capture.join().map_err(|_| anyhow::anyhow!("the capture thread panicked; this is a bug"))?;
-    summarise(&ledger, &counters, &ports);
+    summarise(args, &ledger, &counters, &ports)?;
     result
 }
 
@@ -115,21 +115,23 @@ fn announce(source: &KernelSource, ports: &[u16]) {
     }
 }
 
-fn summarise(ledger: &Ledger, counters: &KernelCounters, ports: &[u16]) {
+fn summarise(args: &RunArgs, ledger: &Ledger, counters: &KernelCounters, ports: &[u16]) -> anyhow::Result<()> {
     let kernel = counters.lock().map(|counters| counters.clone()).unwrap_or_default();
-    let refused = kernel.get("refused_ring_full").copied().unwrap_or(0) + kernel.get("refused_unreadable").copied().unwrap_or(0);
+    let refused: u64 = kernel.iter().filter(|(name, _)| name.starts_with("refused_")).map(|(_, count)| count).sum();
+    let lost = ledger.lost() + refused;
     tracing::info!(
         packets = kernel.get("packets_seen").copied().unwrap_or(0),
         records = ledger.get(Line::RecordsRead),
         exchanges = ledger.get(Line::Exchanges),
         stored = ledger.get(Line::ExchangesStored),
-        lost = ledger.lost() + refused,
+        lost,
         "ended"
     );
-    for (label, kind, help, value) in ledger.entries().filter(|(_, _, _, value)| *value > 0) {
-        tracing::debug!(label, ?kind, value, help, "ledger");
-    }
-    if let Some(reason) = crate::run::reason_for_silence(ledger, ports) {
+    if let Some(reason) = reason_for_silence(ledger, ports) {
         tracing::warn!(?ports, "nothing was captured: {reason}");
     }
+    let Some(path) = &args.summary else { return Ok(()) };
+    let lines: BTreeMap<&str, u64> = ledger.entries().map(|(label, _, _, value)| (label, value)).collect();
+    let summary = serde_json::json!({ "lost": lost, "kernel": kernel, "ledger": lines });
+    std::fs::write(path, summary.to_string()).with_context(|| format!("while writing {}", path.display()))
 }
