@@ -23,12 +23,19 @@ enum Toolchain {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for path in ["kernel/src", "kernel/Cargo.toml", "kernel/Cargo.lock", "abi/src", "build.rs"] {
+    for path in [
+        "kernel/src",
+        "kernel/Cargo.toml",
+        "kernel/Cargo.lock",
+        "abi/src",
+        "build.rs",
+    ] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=WEIR_BPF_RUSTC");
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    let kernel = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets it")?).join("kernel");
+    let kernel =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets it")?).join("kernel");
     let linker = find_linker().ok_or(
         "bpf-linker is missing: run `cargo xtask setup`, or `cargo install bpf-linker --version 0.10.4 --locked`",
     )?;
@@ -60,15 +67,25 @@ fn compile(
         Toolchain::Nightly => {
             let mut cargo = Command::new("rustup");
             cargo.args(["run", "nightly", "cargo", "build", "--release", "--locked"]);
-            cargo.args(["--target", TARGET, "-Z", "build-std=core"]).env_remove("RUSTC");
+            cargo
+                .args(["--target", TARGET, "-Z", "build-std=core"])
+                .env_remove("RUSTC");
             cargo
         }
     };
     // What cargo and clippy set for the outer build would reach the inner one and break it.
-    for name in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_ENCODED_RUSTFLAGS", "CLIPPY_ARGS"] {
+    for name in [
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CLIPPY_ARGS",
+    ] {
         cargo.env_remove(name);
     }
-    let flags = format!("-Clinker={} -Cdebuginfo=2 -Clink-arg=--btf", linker.display());
+    let flags = format!(
+        "-Clinker={} -Cdebuginfo=2 -Clink-arg=--btf",
+        linker.display()
+    );
     let output = cargo
         .current_dir(kernel)
         .env("RUSTC_BOOTSTRAP", "1")
@@ -78,7 +95,11 @@ fn compile(
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("the kernel programs do not build:\n{}", String::from_utf8_lossy(&output.stderr)).into())
+    Err(format!(
+        "the kernel programs do not build:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    )
+    .into())
 }
 
 fn find_linker() -> Option<PathBuf> {
@@ -95,9 +116,14 @@ fn find_linker() -> Option<PathBuf> {
 }
 
 fn find_toolchain() -> Option<Toolchain> {
-    let candidates = env::var_os("WEIR_BPF_RUSTC").map(PathBuf::from).into_iter().chain(["/usr/bin/rustc".into()]);
+    let candidates = env::var_os("WEIR_BPF_RUSTC")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(["/usr/bin/rustc".into()]);
     for rustc in candidates {
-        if sysroot(Command::new(&rustc)).is_some_and(|root| root.join("lib/rustlib").join(TARGET).is_dir()) {
+        if sysroot(Command::new(&rustc))
+            .is_some_and(|root| root.join("lib/rustlib").join(TARGET).is_dir())
+        {
             return Some(Toolchain::Precompiled(rustc));
         }
     }
@@ -109,7 +135,11 @@ fn find_toolchain() -> Option<Toolchain> {
 }
 
 fn sysroot(mut rustc: Command) -> Option<PathBuf> {
-    let output = rustc.args(["--print", "sysroot"]).env_remove("RUSTC").output().ok()?;
+    let output = rustc
+        .args(["--print", "sysroot"])
+        .env_remove("RUSTC")
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| PathBuf::from(text.trim()))
 }

@@ -21,7 +21,9 @@ impl MonotonicNs {
 impl UnixNanos {
     /// Now, by the system's clock.
     pub fn now() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
     }
 
@@ -46,12 +48,18 @@ impl ClockAnchor {
         let before = monotonic_now();
         let unix = UnixNanos::now();
         let after = monotonic_now();
-        Self { unix_ns: unix.0, monotonic_ns: before.0.midpoint(after.0) }
+        Self {
+            unix_ns: unix.0,
+            monotonic_ns: before.0.midpoint(after.0),
+        }
     }
 
     /// A fixed pair, as a recording carries it.
     pub const fn fixed(unix: UnixNanos, monotonic: MonotonicNs) -> Self {
-        Self { unix_ns: unix.0, monotonic_ns: monotonic.0 }
+        Self {
+            unix_ns: unix.0,
+            monotonic_ns: monotonic.0,
+        }
     }
 
     /// The pair.
@@ -70,9 +78,15 @@ impl ClockAnchor {
 }
 
 /// The records' clock, read from user space.
-#[expect(unsafe_code, reason = "std does not expose CLOCK_MONOTONIC as a number, which is what the kernel stamps")]
+#[expect(
+    unsafe_code,
+    reason = "std does not expose CLOCK_MONOTONIC as a number, which is what the kernel stamps"
+)]
 pub fn monotonic_now() -> MonotonicNs {
-    let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut at = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `at` is a valid timespec for the duration of the call.
     let status = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut at) };
     debug_assert_eq!(status, 0, "CLOCK_MONOTONIC always exists");
@@ -93,6 +107,9 @@ mod tests {
 
     #[test]
     fn wall_time_prints_with_nine_decimals() {
-        assert_eq!(UnixNanos(1_000_000_001).to_rfc3339(), "1970-01-01T00:00:01.000000001Z");
+        assert_eq!(
+            UnixNanos(1_000_000_001).to_rfc3339(),
+            "1970-01-01T00:00:01.000000001Z"
+        );
     }
 }

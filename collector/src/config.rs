@@ -1,6 +1,10 @@
 //! The collector's configuration: flags over environment over file over defaults, all typed.
 
-use std::{collections::HashMap, fs, path::{Path, PathBuf}};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -79,12 +83,23 @@ impl Default for Identity {
     #[expect(clippy::expect_used, reason = "constants, covered by a test")]
     fn default() -> Self {
         let sources = |texts: &[&str]| {
-            texts.iter().map(|text| text.parse().expect("a default source parses")).collect()
+            texts
+                .iter()
+                .map(|text| text.parse().expect("a default source parses"))
+                .collect()
         };
         Self {
             tenant: sources(&["request.header:x-tenant-id"]),
-            user: sources(&["request.jwt:x-auth-token:sub", "request.jwt:authorization:sub", "response.jwt:x-auth-token:sub"]),
-            session: sources(&["request.cookie:session_id", "request.cookie:sid", "request.header:x-session-id"]),
+            user: sources(&[
+                "request.jwt:x-auth-token:sub",
+                "request.jwt:authorization:sub",
+                "response.jwt:x-auth-token:sub",
+            ]),
+            session: sources(&[
+                "request.cookie:session_id",
+                "request.cookie:sid",
+                "request.header:x-session-id",
+            ]),
         }
     }
 }
@@ -106,7 +121,14 @@ pub struct RouteTemplates {
 }
 
 /// Headers that must never become attributes, whatever the file says.
-const FORBIDDEN_HEADERS: &[&str] = &["authorization", "proxy-authorization", "cookie", "set-cookie", "x-auth-token", "x-api-key"];
+const FORBIDDEN_HEADERS: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "x-auth-token",
+    "x-api-key",
+];
 
 impl FileConfig {
     /// Reads a file, or the defaults when there is none to read.
@@ -114,19 +136,33 @@ impl FileConfig {
     /// # Errors
     /// When the file cannot be read, does not parse, or asks for what may not be.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let config: Self = toml::from_str(&text)
-            .map_err(|error| ConfigError::Invalid { path: path.to_owned(), message: error.to_string() })?;
-        config.validate().map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })?;
+        let Some(path) = path else {
+            return Ok(Self::default());
+        };
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Invalid {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
+        config.validate().map_err(|message| ConfigError::Invalid {
+            path: path.to_owned(),
+            message,
+        })?;
         Ok(config)
     }
 
     fn validate(&self) -> Result<(), String> {
         for name in &self.attributes.headers {
-            if FORBIDDEN_HEADERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
-                return Err(format!("attributes.headers: `{name}` carries a secret and cannot be kept; use [identity] to read a claim from it"));
+            if FORBIDDEN_HEADERS
+                .iter()
+                .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+            {
+                return Err(format!(
+                    "attributes.headers: `{name}` carries a secret and cannot be kept; use [identity] to read a claim from it"
+                ));
             }
         }
         Ok(())
@@ -134,7 +170,10 @@ impl FileConfig {
 
     /// Configured names per port.
     pub fn names(&self) -> HashMap<u16, String> {
-        self.services.iter().map(|service| (service.port, service.name.clone())).collect()
+        self.services
+            .iter()
+            .map(|service| (service.port, service.name.clone()))
+            .collect()
     }
 
     /// The pipeline's share.
@@ -144,7 +183,12 @@ impl FileConfig {
                 tenant: self.identity.tenant.clone(),
                 user: self.identity.user.clone(),
                 session: self.identity.session.clone(),
-                attribute_headers: self.attributes.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
+                attribute_headers: self
+                    .attributes
+                    .headers
+                    .iter()
+                    .map(|name| name.to_ascii_lowercase())
+                    .collect(),
             },
             events: EventRules(self.events.clone()),
             routes: Routes::new(&self.routes.templates),
@@ -169,7 +213,9 @@ impl std::str::FromStr for Output {
         match text.strip_prefix("ndjson:") {
             Some("-") => Ok(Self::Stdout),
             Some(path) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
-            _ => Err(format!("`{text}` is no output: write ndjson:FILE or ndjson:-")),
+            _ => Err(format!(
+                "`{text}` is no output: write ndjson:FILE or ndjson:-"
+            )),
         }
     }
 }
@@ -193,18 +239,28 @@ impl Watch {
     /// # Errors
     /// When nothing is left to watch.
     pub fn resolve(&self, file: &FileConfig) -> Result<Vec<u16>, ConfigError> {
-        let mut ports: Vec<u16> = self.ports.iter().copied().chain(file.services.iter().map(|service| service.port)).collect();
+        let mut ports: Vec<u16> = self
+            .ports
+            .iter()
+            .copied()
+            .chain(file.services.iter().map(|service| service.port))
+            .collect();
         if let Some(process) = &self.process {
             let found = crate::source::listeners::ports_of_process(process);
             if found.is_empty() {
-                return Err(ConfigError::Value(format!("no process named `{process}` listens on a TCP port; see `ss -ltnp`, or name the port with --port")));
+                return Err(ConfigError::Value(format!(
+                    "no process named `{process}` listens on a TCP port; see `ss -ltnp`, or name the port with --port"
+                )));
             }
             ports.extend(found);
         }
         ports.sort_unstable();
         ports.dedup();
         if ports.is_empty() {
-            return Err(ConfigError::Value("nothing to watch: give --port, --process, or [[services]] in a --config file".to_owned()));
+            return Err(ConfigError::Value(
+                "nothing to watch: give --port, --process, or [[services]] in a --config file"
+                    .to_owned(),
+            ));
         }
         Ok(ports)
     }
@@ -223,13 +279,16 @@ mod tests {
 
     #[test]
     fn a_key_with_a_typo_is_an_error_that_names_it() {
-        let error = toml::from_str::<FileConfig>("[identity]\ntenents = []\n").unwrap_err().to_string();
+        let error = toml::from_str::<FileConfig>("[identity]\ntenents = []\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("tenents"), "{error}");
     }
 
     #[test]
     fn secrets_cannot_be_put_on_the_allow_list() {
-        let config: FileConfig = toml::from_str("[attributes]\nheaders = [\"Authorization\"]").unwrap();
+        let config: FileConfig =
+            toml::from_str("[attributes]\nheaders = [\"Authorization\"]").unwrap();
         assert!(config.validate().unwrap_err().contains("Authorization"));
     }
 

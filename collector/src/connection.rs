@@ -11,7 +11,9 @@ use crate::{
     clock::MonotonicNs,
     exchange::Outcome,
     facts::{FactRules, Facts},
-    http::{Decoder, Framing, Header, MessageEvent, MessageSink, RequestLine, Side, Start, StatusLine},
+    http::{
+        Decoder, Framing, Header, MessageEvent, MessageSink, RequestLine, Side, Start, StatusLine,
+    },
     ledger::{Ledger, Line},
     limits::{PATH_BYTES_MAX, PIPELINE_DEPTH_MAX, SKIP_BYTES_MIN},
     tcp::{Piece, Reassembler},
@@ -99,7 +101,11 @@ pub struct Surroundings<'a> {
 
 impl Direction {
     fn new(side: Side, from_start: bool) -> Self {
-        Self { stream: Reassembler::default(), decoder: Decoder::new(side, from_start), hinted_until: None }
+        Self {
+            stream: Reassembler::default(),
+            decoder: Decoder::new(side, from_start),
+            hinted_until: None,
+        }
     }
 
     /// Asks the kernel to stop copying a long body, once per gigabyte of it.
@@ -107,7 +113,9 @@ impl Direction {
         const HINT_BYTES_MAX: u64 = 1 << 30;
         let ahead = self.decoder.uninteresting_bytes();
         let position = self.stream.position()?;
-        let covered = self.hinted_until.is_some_and(|until| until.wrapping_sub(position).cast_signed() > 1 << 20);
+        let covered = self
+            .hinted_until
+            .is_some_and(|until| until.wrapping_sub(position).cast_signed() > 1 << 20);
         if ahead < SKIP_BYTES_MIN || covered {
             return None;
         }
@@ -190,22 +198,49 @@ impl Connection {
         }
     }
 
-    fn feed(&mut self, side: Side, header: &RecordHeader, captured: &[u8], around: &Surroundings<'_>) {
-        let Self { request, response, exchanges, .. } = self;
+    fn feed(
+        &mut self,
+        side: Side,
+        header: &RecordHeader,
+        captured: &[u8],
+        around: &Surroundings<'_>,
+    ) {
+        let Self {
+            request,
+            response,
+            exchanges,
+            ..
+        } = self;
         let direction = match side {
             Side::Request => request,
             Side::Response => response,
         };
         let before = direction.stream.duplicate_segments();
-        let Direction { stream, decoder, .. } = direction;
-        let mut pairing = Pairing { side, exchanges, around, tunnel: false };
+        let Direction {
+            stream, decoder, ..
+        } = direction;
+        let mut pairing = Pairing {
+            side,
+            exchanges,
+            around,
+            tunnel: false,
+        };
         let at = MonotonicNs(header.monotonic_ns);
-        stream.push(header.sequence, header.payload_bytes, captured, at, |piece| {
-            count_loss(&piece, around.ledger);
-            decoder.feed(piece, &mut pairing);
-        });
+        stream.push(
+            header.sequence,
+            header.payload_bytes,
+            captured,
+            at,
+            |piece| {
+                count_loss(&piece, around.ledger);
+                decoder.feed(piece, &mut pairing);
+            },
+        );
         let tunnel = pairing.tunnel;
-        around.ledger.add(Line::SegmentsDuplicate, direction.stream.duplicate_segments() - before);
+        around.ledger.add(
+            Line::SegmentsDuplicate,
+            direction.stream.duplicate_segments() - before,
+        );
         if tunnel {
             self.request.decoder.ignore();
             self.response.decoder.ignore();
@@ -214,22 +249,39 @@ impl Connection {
 
     fn close(&mut self, at: MonotonicNs, reset: bool, around: &Surroundings<'_>) {
         for side in [Side::Request, Side::Response] {
-            let Self { request, response, exchanges, .. } = self;
-            let Direction { stream, decoder, .. } = match side {
+            let Self {
+                request,
+                response,
+                exchanges,
+                ..
+            } = self;
+            let Direction {
+                stream, decoder, ..
+            } = match side {
                 Side::Request => request,
                 Side::Response => response,
             };
-            let mut pairing = Pairing { side, exchanges, around, tunnel: false };
+            let mut pairing = Pairing {
+                side,
+                exchanges,
+                around,
+                tunnel: false,
+            };
             stream.flush(|piece| {
                 count_loss(&piece, around.ledger);
                 decoder.feed(piece, &mut pairing);
             });
         }
-        if !reset && self.response.decoder.ends_with_close()
-            && let Some(exchange) = self.exchanges.iter_mut().find(|exchange| !exchange.response_done) {
-                exchange.response_done = true;
-                exchange.ended = exchange.ended.max(at);
-            }
+        if !reset
+            && self.response.decoder.ends_with_close()
+            && let Some(exchange) = self
+                .exchanges
+                .iter_mut()
+                .find(|exchange| !exchange.response_done)
+        {
+            exchange.response_done = true;
+            exchange.ended = exchange.ended.max(at);
+        }
         self.closed = true;
     }
 
@@ -239,7 +291,9 @@ impl Connection {
             if !complete && !self.closed {
                 return;
             }
-            let Some(exchange) = self.exchanges.pop_front() else { return };
+            let Some(exchange) = self.exchanges.pop_front() else {
+                return;
+            };
             around.ledger.add(Line::Exchanges, 1);
             match exchange.outcome() {
                 Outcome::Aborted => around.ledger.add(Line::ExchangesAborted, 1),
@@ -269,8 +323,14 @@ impl Pairing<'_> {
     /// The exchange that the current message of this direction belongs to.
     fn current(&mut self) -> Option<&mut InFlight> {
         match self.side {
-            Side::Request => self.exchanges.back_mut().filter(|exchange| !exchange.request_done),
-            Side::Response => self.exchanges.iter_mut().find(|exchange| !exchange.response_done),
+            Side::Request => self
+                .exchanges
+                .back_mut()
+                .filter(|exchange| !exchange.request_done),
+            Side::Response => self
+                .exchanges
+                .iter_mut()
+                .find(|exchange| !exchange.response_done),
         }
     }
 
@@ -297,7 +357,12 @@ impl MessageSink for Pairing<'_> {
         });
     }
 
-    fn response(&mut self, line: StatusLine, headers: &[Header<'_>], started: MonotonicNs) -> Framing {
+    fn response(
+        &mut self,
+        line: StatusLine,
+        headers: &[Header<'_>],
+        started: MonotonicNs,
+    ) -> Framing {
         let response_facts = self.around.rules.of_response(headers);
         let Some(exchange) = self.current() else {
             self.around.ledger.add(Line::ResponsesOrphaned, 1);
@@ -346,7 +411,14 @@ impl MessageSink for Pairing<'_> {
                 self.around.ledger.add(Line::HeadsMalformed, 1);
                 if side == Side::Request {
                     let truncated = true;
-                    self.add(InFlight { started: at, ended: at, truncated, request_done: true, minor_version: 1, ..InFlight::default() });
+                    self.add(InFlight {
+                        started: at,
+                        ended: at,
+                        truncated,
+                        request_done: true,
+                        minor_version: 1,
+                        ..InFlight::default()
+                    });
                 }
             }
             MessageEvent::Skipped(count) => self.around.ledger.add(Line::BytesSkipped, count),

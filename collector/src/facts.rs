@@ -60,16 +60,29 @@ impl FromStr for Source {
         };
         let mut parts = rest.split(':').map(str::to_owned);
         let kind = parts.next().unwrap_or_default();
-        let name = parts.next().filter(|name| !name.is_empty()).ok_or_else(error)?;
+        let name = parts
+            .next()
+            .filter(|name| !name.is_empty())
+            .ok_or_else(error)?;
         let claim = parts.next();
         let place = match (kind.as_str(), claim) {
             ("header", None) => Place::Header(name),
             ("cookie", None) => Place::Cookie(name),
-            ("jwt", Some(claim)) => Place::JwtHeader { header: name, claim },
-            ("jwt-cookie", Some(claim)) => Place::JwtCookie { cookie: name, claim },
+            ("jwt", Some(claim)) => Place::JwtHeader {
+                header: name,
+                claim,
+            },
+            ("jwt-cookie", Some(claim)) => Place::JwtCookie {
+                cookie: name,
+                claim,
+            },
             _ => return Err(error()),
         };
-        Ok(Self { message, place, text: text.to_owned() })
+        Ok(Self {
+            message,
+            place,
+            text: text.to_owned(),
+        })
     }
 }
 
@@ -160,17 +173,25 @@ fn read(source: &Source, headers: &[Header<'_>]) -> Option<String> {
         Place::Header(name) => field(headers, name).and_then(text),
         Place::Cookie(name) => cookie(source.message, headers, name).and_then(text),
         Place::JwtHeader { header, claim } => jwt_claim(field(headers, header)?, claim),
-        Place::JwtCookie { cookie: name, claim } => jwt_claim(cookie(source.message, headers, name)?, claim),
+        Place::JwtCookie {
+            cookie: name,
+            claim,
+        } => jwt_claim(cookie(source.message, headers, name)?, claim),
     }
 }
 
 fn field<'a>(headers: &[Header<'a>], name: &str) -> Option<&'a [u8]> {
-    headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case(name))
+        .map(|header| header.value)
 }
 
 fn text(value: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(value).ok()?.trim();
-    let fits = !text.is_empty() && text.len() <= VALUE_BYTES_MAX && !text.bytes().any(|byte| byte.is_ascii_control());
+    let fits = !text.is_empty()
+        && text.len() <= VALUE_BYTES_MAX
+        && !text.bytes().any(|byte| byte.is_ascii_control());
     fits.then(|| text.to_owned())
 }
 
@@ -194,11 +215,19 @@ fn jwt_claim(token: &[u8], claim: &str) -> Option<String> {
     let token = std::str::from_utf8(token).ok()?.trim();
     let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
     let payload = token.split('.').nth(1)?;
-    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
-    match serde_json::from_slice::<serde_json::Value>(&json).ok()?.get(claim)? {
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(payload)
+        .ok()?;
+    match serde_json::from_slice::<serde_json::Value>(&json)
+        .ok()?
+        .get(claim)?
+    {
         serde_json::Value::String(value) => text(value.as_bytes()),
         serde_json::Value::Number(number) => Some(number.to_string()),
-        _ => None,
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Array(_)
+        | serde_json::Value::Object(_) => None,
     }
 }
 
@@ -207,13 +236,19 @@ mod tests {
     use super::*;
 
     fn header<'a>(name: &'a str, value: &'a str) -> Header<'a> {
-        Header { name, value: value.as_bytes() }
+        Header {
+            name,
+            value: value.as_bytes(),
+        }
     }
 
     fn rules() -> FactRules {
         FactRules {
             tenant: vec!["request.header:x-tenant-id".parse().unwrap()],
-            user: vec!["request.jwt:authorization:sub".parse().unwrap(), "response.jwt:x-auth-token:sub".parse().unwrap()],
+            user: vec![
+                "request.jwt:authorization:sub".parse().unwrap(),
+                "response.jwt:x-auth-token:sub".parse().unwrap(),
+            ],
             session: vec!["request.cookie:sid".parse().unwrap()],
             attribute_headers: vec!["x-device".to_owned()],
         }
@@ -236,7 +271,10 @@ mod tests {
         assert_eq!(facts.tenant.as_deref(), Some("t1"));
         assert_eq!(facts.user.as_deref(), Some("u7"));
         assert_eq!(facts.session.as_deref(), Some("s9"));
-        assert_eq!(facts.attributes.get("device").map(String::as_str), Some("phone"));
+        assert_eq!(
+            facts.attributes.get("device").map(String::as_str),
+            Some("phone")
+        );
         let kept = format!("{facts:?}");
         assert!(!kept.contains("hush") && !kept.contains("eyJ"));
     }

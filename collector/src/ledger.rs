@@ -113,7 +113,9 @@ pub struct Ledger {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { lines: Line::ALL.iter().map(|_| AtomicU64::new(0)).collect() }
+        Self {
+            lines: Line::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 }
 
@@ -127,16 +129,29 @@ impl Ledger {
 
     /// Reads a line.
     pub fn get(&self, line: Line) -> u64 {
-        self.lines.get(line as usize).map_or(0, |slot| slot.load(Ordering::Relaxed))
+        self.lines
+            .get(line as usize)
+            .map_or(0, |slot| slot.load(Ordering::Relaxed))
     }
 
     /// Everything lost, over all stages.
     pub fn lost(&self) -> u64 {
-        Line::ALL.iter().filter(|line| line.kind() == Kind::Loss).map(|line| self.get(*line)).sum()
+        Line::ALL
+            .iter()
+            .filter(|line| line.kind() == Kind::Loss)
+            .map(|line| self.get(*line))
+            .sum()
     }
 
     /// Every line as `(label, meaning, help, value)`.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, Kind, &'static str, u64)> {
-        Line::ALL.iter().map(|line| (line.label(), line.kind(), line.help().trim(), self.get(*line)))
+        Line::ALL.iter().map(|line| {
+            (
+                line.label(),
+                line.kind(),
+                line.help().trim(),
+                self.get(*line),
+            )
+        })
     }
 }

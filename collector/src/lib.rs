@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod connection;
 pub mod exchange;
 pub mod facts;
@@ -18,9 +19,8 @@ pub mod otlp;
 pub mod pipeline;
 pub mod routes;
 pub mod rules;
-pub mod tcp;
-pub mod trace_context;
-pub mod config;
 pub mod run;
 pub mod sink;
 pub mod source;
+pub mod tcp;
+pub mod trace_context;

@@ -1,6 +1,9 @@
 //! `/metrics` for Prometheus: the loss ledger and the kernel's counters, and `/healthz`.
 
-use std::{fmt, sync::{Arc, PoisonError}};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+};
 
 use axum::{Router, routing::get};
 use prometheus_client::{
@@ -10,7 +13,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{ledger::{Kind, Ledger}, run::KernelCounters};
+use crate::{
+    ledger::{Kind, Ledger},
+    run::KernelCounters,
+};
 
 struct Numbers {
     ledger: Arc<Ledger>,
@@ -35,11 +41,20 @@ impl Collector for Numbers {
             let metric = encoder.encode_descriptor(&name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
-        let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kernel = self
+            .kernel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         for (name, value) in kernel {
             let counter = ConstCounter::new(value);
             let name = format!("weir_kernel_{name}");
-            let metric = encoder.encode_descriptor(&name, "Counted by the kernel programs.", None, counter.metric_type())?;
+            let metric = encoder.encode_descriptor(
+                &name,
+                "Counted by the kernel programs.",
+                None,
+                counter.metric_type(),
+            )?;
             counter.encode(metric)?;
         }
         Ok(())
@@ -53,13 +68,22 @@ pub fn router(ledger: Arc<Ledger>, kernel: KernelCounters) -> Router {
     let registry = Arc::new(registry);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/metrics", get(move || {
-            let registry = Arc::clone(&registry);
-            async move {
-                let mut text = String::new();
-                // Writing into a string cannot fail; an empty page would be noticed by the scraper.
-                encode(&mut text, &registry).unwrap_or_default();
-                ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-            }
-        }))
+        .route(
+            "/metrics",
+            get(move || {
+                let registry = Arc::clone(&registry);
+                async move {
+                    let mut text = String::new();
+                    // Writing into a string cannot fail; an empty page would be noticed by the scraper.
+                    encode(&mut text, &registry).unwrap_or_default();
+                    (
+                        [(
+                            "content-type",
+                            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                        )],
+                        text,
+                    )
+                }
+            }),
+        )
 }

@@ -21,7 +21,7 @@ use crate::{
     limits::{CONNECTIONS_MAX, IDLE_NS_MAX, LINGER_NS},
     routes::Routes,
     rules::EventRules,
-    trace_context::derive_ids,
+    trace_context::{TraceParent, derive_ids},
 };
 
 /// Who listens on a server port.
@@ -73,13 +73,20 @@ pub struct Pipeline {
 
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipeline").field("connections", &self.connections.len()).finish_non_exhaustive()
+        f.debug_struct("Pipeline")
+            .field("connections", &self.connections.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Pipeline {
     /// A pipeline without connections.
-    pub fn new(config: PipelineConfig, listeners: Box<dyn Listeners>, ledger: Arc<Ledger>, anchor: ClockAnchor) -> Self {
+    pub fn new(
+        config: PipelineConfig,
+        listeners: Box<dyn Listeners>,
+        ledger: Arc<Ledger>,
+        anchor: ClockAnchor,
+    ) -> Self {
         Self {
             config,
             listeners,
@@ -110,17 +117,34 @@ impl Pipeline {
             Side::Request => header.flow,
             Side::Response => header.flow.reversed(),
         };
-        let key = ConnectionKey { client_to_server, side: header.side };
+        let key = ConnectionKey {
+            client_to_server,
+            side: header.side,
+        };
         self.make_room(&key, &header, side, out);
-        let around = Surroundings { rules: &self.config.facts, ledger: &self.ledger };
+        let around = Surroundings {
+            rules: &self.config.facts,
+            ledger: &self.ledger,
+        };
         let connection = match self.connections.get_mut(&key) {
             Some(connection) => connection,
             // A close without anything before it tells nothing about any exchange.
-            None if header.payload_bytes == 0 && header.tcp_flags & tcp_flags::SYN == 0 => return None,
+            None if header.payload_bytes == 0 && header.tcp_flags & tcp_flags::SYN == 0 => {
+                return None;
+            }
             None => {
                 let opened = header.tcp_flags & tcp_flags::SYN != 0;
-                self.ledger.add(if opened { Line::ConnectionsOpened } else { Line::ConnectionsJoined }, 1);
-                self.connections.entry(key).or_insert_with(|| Connection::new(&header))
+                self.ledger.add(
+                    if opened {
+                        Line::ConnectionsOpened
+                    } else {
+                        Line::ConnectionsJoined
+                    },
+                    1,
+                );
+                self.connections
+                    .entry(key)
+                    .or_insert_with(|| Connection::new(&header))
             }
         };
         let hint = connection.observe(side, &header, captured, &around, &mut self.done);
@@ -137,11 +161,19 @@ impl Pipeline {
         self.swept_at = self.now;
         let now = self.now;
         let stale = |connection: &Connection| {
-            let limit = if connection.closed { LINGER_NS } else { IDLE_NS_MAX };
+            let limit = if connection.closed {
+                LINGER_NS
+            } else {
+                IDLE_NS_MAX
+            };
             now.since(connection.last_seen) > limit
         };
-        let keys: Vec<ConnectionKey> =
-            self.connections.iter().filter(|(_, connection)| stale(connection)).map(|(key, _)| *key).collect();
+        let keys: Vec<ConnectionKey> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| stale(connection))
+            .map(|(key, _)| *key)
+            .collect();
         for key in keys {
             let idle = self.remove(&key, out);
             self.ledger.add(Line::ConnectionsIdle, u64::from(idle));
@@ -161,13 +193,27 @@ impl Pipeline {
         self.connections.len()
     }
 
-    fn make_room(&mut self, key: &ConnectionKey, header: &RecordHeader, side: Side, out: &mut Vec<Exchange>) {
+    fn make_room(
+        &mut self,
+        key: &ConnectionKey,
+        header: &RecordHeader,
+        side: Side,
+        out: &mut Vec<Exchange>,
+    ) {
         let is_client_syn = side == Side::Request && header.tcp_flags & tcp_flags::SYN != 0;
-        if is_client_syn && self.connections.get(key).is_some_and(|old| old.is_superseded_by(header)) {
+        if is_client_syn
+            && self
+                .connections
+                .get(key)
+                .is_some_and(|old| old.is_superseded_by(header))
+        {
             self.remove(key, out);
         }
         if self.connections.len() >= CONNECTIONS_MAX && !self.connections.contains_key(key) {
-            let oldest = self.connections.iter().min_by_key(|(_, connection)| connection.last_seen);
+            let oldest = self
+                .connections
+                .iter()
+                .min_by_key(|(_, connection)| connection.last_seen);
             if let Some(oldest) = oldest.map(|(key, _)| *key) {
                 self.ledger.add(Line::ConnectionsEvicted, 1);
                 self.remove(&oldest, out);
@@ -177,9 +223,14 @@ impl Pipeline {
 
     /// Removes a connection; true when it was still open.
     fn remove(&mut self, key: &ConnectionKey, out: &mut Vec<Exchange>) -> bool {
-        let Some(mut connection) = self.connections.remove(key) else { return false };
+        let Some(mut connection) = self.connections.remove(key) else {
+            return false;
+        };
         let open = !connection.closed;
-        let around = Surroundings { rules: &self.config.facts, ledger: &self.ledger };
+        let around = Surroundings {
+            rules: &self.config.facts,
+            ledger: &self.ledger,
+        };
         connection.abandon(&around, &mut self.done);
         self.name_all(key, out);
         open
@@ -196,10 +247,17 @@ impl Pipeline {
         let listener = self.listeners.of_port(flow.destination_port);
         let outcome = seen.outcome();
         let route = seen.path.as_deref().map(|path| {
-            self.config.routes.route(listener.service.as_deref().unwrap_or_default(), path)
+            self.config
+                .routes
+                .route(listener.service.as_deref().unwrap_or_default(), path)
         });
         let event = route.as_deref().and_then(|route| {
-            self.config.events.name(listener.service.as_deref(), seen.method.as_deref(), route, seen.status)
+            self.config.events.name(
+                listener.service.as_deref(),
+                seen.method.as_deref(),
+                route,
+                seen.status,
+            )
         });
         let (request, response) = (seen.request_facts, seen.response_facts);
         let ids = derive_ids(&[
@@ -210,19 +268,17 @@ impl Pipeline {
             &[key.side],
         ]);
         let mut attributes: BTreeMap<String, String> = request.attributes;
-        let (trace_id, parent_span_id) = match (request.trace, response.trace) {
-            (Some(parent), _) => (parent.trace_id, Some(parent.span_id)),
-            (None, Some(answer)) => {
-                attributes.insert("service_span_id".to_owned(), answer.span_id);
-                (answer.trace_id, None)
-            }
-            (None, None) => (ids.0, None),
-        };
+        let (trace_id, parent_span_id) =
+            trace_of(request.trace, response.trace, ids.0, &mut attributes);
         Exchange {
             timestamp: self.anchor.to_unix(seen.started),
             duration_ns: seen.ended.since(seen.started),
             ttfb_ns: seen.response_started.map(|at| at.since(seen.started)),
-            role: if key.side == watch::SERVER { Role::Server } else { Role::Client },
+            role: if key.side == watch::SERVER {
+                Role::Server
+            } else {
+                Role::Client
+            },
             service: listener.service,
             pid: listener.pid,
             process: listener.process,
@@ -231,7 +287,11 @@ impl Pipeline {
             route,
             host: request.host,
             status_code: seen.status,
-            protocol: if seen.minor_version == 0 { "http/1.0" } else { "http/1.1" },
+            protocol: if seen.minor_version == 0 {
+                "http/1.0"
+            } else {
+                "http/1.1"
+            },
             tls: false,
             request_bytes: seen.request_bytes,
             response_bytes: seen.response_bytes,
@@ -252,11 +312,32 @@ impl Pipeline {
     }
 }
 
+/// Trace id and parent: the request's, else the trace that the service says it began, else our own.
+fn trace_of(
+    request: Option<TraceParent>,
+    response: Option<TraceParent>,
+    derived: String,
+    attributes: &mut BTreeMap<String, String>,
+) -> (String, Option<String>) {
+    match (request, response) {
+        (Some(parent), _) => (parent.trace_id, Some(parent.span_id)),
+        (None, Some(answer)) => {
+            attributes.insert("service_span_id".to_owned(), answer.span_id);
+            (answer.trace_id, None)
+        }
+        (None, None) => (derived, None),
+    }
+}
+
 /// Beside a server, what arrives is the request; beside a client, what leaves is.
 const fn direction_of(header: &RecordHeader) -> Side {
     let leaves = header.direction == EGRESS;
     let at_client = header.side == watch::CLIENT;
-    if leaves == at_client { Side::Request } else { Side::Response }
+    if leaves == at_client {
+        Side::Request
+    } else {
+        Side::Response
+    }
 }
 
 fn ip(address: [u8; 16]) -> IpAddr {

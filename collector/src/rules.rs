@@ -39,11 +39,20 @@ impl TryFrom<String> for StatusPattern {
     fn try_from(text: String) -> Result<Self, String> {
         let error = || format!("`{text}` is no status: write 2xx, 4xx or a code such as 201");
         if let Some(class) = text.strip_suffix("xx") {
-            let class: u16 = class.parse().map_err(|_| error())?;
-            return (1..=5).contains(&class).then_some(Self { from: class * 100, to: class * 100 + 99 }).ok_or_else(error);
+            let class: u16 = class.parse().ok().ok_or_else(error)?;
+            return (1..=5)
+                .contains(&class)
+                .then_some(Self {
+                    from: class * 100,
+                    to: class * 100 + 99,
+                })
+                .ok_or_else(error);
         }
-        let code = text.parse().map_err(|_| error())?;
-        Ok(Self { from: code, to: code })
+        let code = text.parse().ok().ok_or_else(error)?;
+        Ok(Self {
+            from: code,
+            to: code,
+        })
     }
 }
 
@@ -53,16 +62,30 @@ pub struct EventRules(pub Vec<EventRule>);
 
 impl EventRules {
     /// Names the event of an exchange, if it is one.
-    pub fn name(&self, service: Option<&str>, method: Option<&str>, route: &str, status: Option<u16>) -> Option<String> {
-        let accepts = |wanted: &Option<String>, got: Option<&str>| wanted.as_deref().is_none_or(|wanted| Some(wanted) == got);
-        let fits = |rule: &&EventRule| accepts(&rule.service, service) && accepts(&rule.method, method) && rule.route == route;
-        let good = |rule: &EventRule| status.is_some_and(|status| (rule.status.from..=rule.status.to).contains(&status));
+    pub fn name(
+        &self,
+        service: Option<&str>,
+        method: Option<&str>,
+        route: &str,
+        status: Option<u16>,
+    ) -> Option<String> {
+        let accepts = |wanted: &Option<String>, got: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| Some(wanted) == got)
+        };
+        let fits = |rule: &&EventRule| {
+            accepts(&rule.service, service) && accepts(&rule.method, method) && rule.route == route
+        };
+        let good = |rule: &EventRule| {
+            status.is_some_and(|status| (rule.status.from..=rule.status.to).contains(&status))
+        };
         let mut fitting = self.0.iter().filter(fits);
         let first = fitting.next()?;
         if good(first) {
             return Some(first.event.clone());
         }
-        let other = fitting.find(|rule| good(rule)).map(|rule| rule.event.clone());
+        let other = fitting
+            .find(|rule| good(rule))
+            .map(|rule| rule.event.clone());
         Some(other.unwrap_or_else(|| format!("{}.failed", first.event)))
     }
 }

@@ -17,9 +17,15 @@ impl TraceParent {
     /// Parses the header's value; anything invalid is `None`, as the standard asks.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?.trim();
-        let (version, trace_id, span_id, flags) =
-            (text.get(..2)?, text.get(3..35)?, text.get(36..52)?, text.get(53..55)?);
-        let dashes = [2, 35, 52].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
+        let (version, trace_id, span_id, flags) = (
+            text.get(..2)?,
+            text.get(3..35)?,
+            text.get(36..52)?,
+            text.get(53..55)?,
+        );
+        let dashes = [2, 35, 52]
+            .iter()
+            .all(|at| text.as_bytes().get(*at) == Some(&b'-'));
         let tail_fits = match version {
             "ff" => false,
             "00" => text.len() == 55,
@@ -27,8 +33,12 @@ impl TraceParent {
         };
         let sound = dashes
             && tail_fits
-            && [version, trace_id, span_id, flags].iter().all(|part| is_lower_hex(part))
-            && [trace_id, span_id].iter().all(|id| id.bytes().any(|byte| byte != b'0'));
+            && [version, trace_id, span_id, flags]
+                .iter()
+                .all(|part| is_lower_hex(part))
+            && [trace_id, span_id]
+                .iter()
+                .all(|id| id.bytes().any(|byte| byte != b'0'));
         let flags = u8::from_str_radix(flags, 16).ok()?;
         sound.then(|| Self {
             trace_id: trace_id.to_owned(),
@@ -39,7 +49,8 @@ impl TraceParent {
 }
 
 fn is_lower_hex(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A trace id and a span id that depend only on what was observed, so that a replay gives the same.
@@ -49,9 +60,19 @@ pub fn derive_ids(parts: &[&[u8]]) -> (String, String) {
         hash.update(part);
     }
     let digest = hash.finalize();
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let (trace, span) = digest.split_at(16);
     (hex(trace), hex(span.get(..8).unwrap_or_default()))
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing into a string cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -39,7 +39,9 @@ impl std::fmt::Debug for Tokens {
 impl Tokens {
     /// From the secret's bytes.
     pub fn new(secret: &[u8]) -> Self {
-        Self { secret: secret.to_vec() }
+        Self {
+            secret: secret.to_vec(),
+        }
     }
 
     /// A token for a user of a tenant.
@@ -47,9 +49,21 @@ impl Tokens {
     /// # Errors
     /// When signing fails.
     pub fn issue(&self, tenant: &str, user: &str) -> Result<String, Problem> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let claims = Claims { sub: user.to_owned(), tenant: tenant.to_owned(), aud: AUDIENCE.to_owned(), exp: now + LIFETIME_S };
-        encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(&self.secret)).map_err(|error| Problem::internal(&error))
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let claims = Claims {
+            sub: user.to_owned(),
+            tenant: tenant.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            exp: now + LIFETIME_S,
+        };
+        encode(
+            &Header::new(Algorithm::HS256),
+            &claims,
+            &EncodingKey::from_secret(&self.secret),
+        )
+        .map_err(|error| Problem::internal(&error))
     }
 
     /// Checks the tenant and token headers against each other.
@@ -64,7 +78,8 @@ impl Tokens {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);
         let claims = decode::<Claims>(token, &DecodingKey::from_secret(&self.secret), &validation)
-            .map_err(|_| refused("the token is not valid"))?
+            .ok()
+            .ok_or_else(|| refused("the token is not valid"))?
             .claims;
         if claims.tenant != tenant {
             return Err(refused("the token belongs to another tenant"));

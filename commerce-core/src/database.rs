@@ -4,7 +4,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use argon2::{Argon2, PasswordHasher as _};
-use sqlx::{SqlitePool, sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous}};
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
 
 /// Opens the file, creating it and its tables when missing.
 ///
@@ -22,7 +25,10 @@ pub async fn open(path: &Path) -> anyhow::Result<SqlitePool> {
         .connect_with(options)
         .await
         .with_context(|| format!("while opening {}", path.display()))?;
-    sqlx::migrate!().run(&pool).await.context("while creating the shop's tables")?;
+    sqlx::migrate!()
+        .run(&pool)
+        .await
+        .context("while creating the shop's tables")?;
     Ok(pool)
 }
 

@@ -4,8 +4,15 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use commerce_core::{auth::Tokens, database::{self, Seed}, services::{Addresses, serve_all}};
-use tokio::{signal::unix::{SignalKind, signal}, sync::watch};
+use commerce_core::{
+    auth::Tokens,
+    database::{self, Seed},
+    services::{Addresses, serve_all},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
 /// The mall's services.
 #[derive(Debug, Parser)]
@@ -50,9 +57,15 @@ struct ServeArgs {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .init();
     let Command::Serve(args) = Cli::parse().command;
-    match tokio::runtime::Runtime::new().context("while starting the runtime").and_then(|runtime| runtime.block_on(serve(args))) {
+    match tokio::runtime::Runtime::new()
+        .context("while starting the runtime")
+        .and_then(|runtime| runtime.block_on(serve(args)))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -63,7 +76,12 @@ fn main() -> ExitCode {
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let pool = database::open(&args.database).await?;
-    let seed = Seed { tenants: args.tenants, users: args.users, products: args.products, stock: args.stock };
+    let seed = Seed {
+        tenants: args.tenants,
+        users: args.users,
+        products: args.products,
+        stock: args.stock,
+    };
     database::seed(&pool, seed).await?;
     let (close, closing) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
@@ -75,5 +93,12 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         }
         close.send_replace(true);
     });
-    serve_all(pool, Tokens::new(args.token_secret.as_bytes()), Addresses::from_port(args.port), args.otlp.as_deref(), closing).await
+    serve_all(
+        pool,
+        Tokens::new(args.token_secret.as_bytes()),
+        Addresses::from_port(args.port),
+        args.otlp.as_deref(),
+        closing,
+    )
+    .await
 }

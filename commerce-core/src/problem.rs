@@ -16,13 +16,21 @@ pub struct Problem {
 impl Problem {
     /// A refusal with a code that clients may act on.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+        }
     }
 
     /// Something of ours failed; the caller learns only that.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "request failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something failed on our side")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "something failed on our side",
+        )
     }
 }
 
@@ -37,6 +45,11 @@ impl IntoResponse for Problem {
         let body = serde_json::json!({
             "type": "about:blank", "status": self.status.as_u16(), "code": self.code, "detail": self.detail,
         });
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        (
+            self.status,
+            [(header::CONTENT_TYPE, "application/problem+json")],
+            body.to_string(),
+        )
+            .into_response()
     }
 }

@@ -8,7 +8,10 @@ use event_store::{
     Store,
     serve::{Credentials, Engine, serve},
 };
-use tokio::{net::TcpListener, signal::unix::{SignalKind, signal}};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 /// The embedded ClickHouse, and the schema of any ClickHouse that Weir uses.
 #[derive(Debug, Parser)]
@@ -45,20 +48,29 @@ struct ServeArgs {
     #[arg(long, default_value = "default")]
     user: String,
     /// Its password; required when listening beyond this host.
-    #[arg(long, env = "WEIR_STORE_PASSWORD", default_value = "", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "WEIR_STORE_PASSWORD",
+        default_value = "",
+        hide_env_values = true
+    )]
     password: String,
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let result = tokio::runtime::Runtime::new().context("while starting the runtime").and_then(|runtime| {
-        runtime.block_on(async {
-            match Cli::parse().command {
-                Command::Serve(args) => run_server(args).await,
-                Command::Migrate { clickhouse } => Ok(Store::at(&clickhouse).migrate().await?),
-            }
-        })
-    });
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+    let result = tokio::runtime::Runtime::new()
+        .context("while starting the runtime")
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                match Cli::parse().command {
+                    Command::Serve(args) => run_server(args).await,
+                    Command::Migrate { clickhouse } => Ok(Store::at(&clickhouse).migrate().await?),
+                }
+            })
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -74,10 +86,13 @@ async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
         "refusing to listen on {} without a password: give WEIR_STORE_PASSWORD, or listen on 127.0.0.1",
         args.listen
     );
-    std::fs::create_dir_all(&args.path).with_context(|| format!("while creating {}", args.path.display()))?;
+    std::fs::create_dir_all(&args.path)
+        .with_context(|| format!("while creating {}", args.path.display()))?;
     let library = args.engine.unwrap_or_else(default_engine);
     let engine = Engine::open(&library, &args.path)?;
-    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("while listening on {}", args.listen))?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("while listening on {}", args.listen))?;
     tracing::info!(address = %listener.local_addr()?, path = %args.path.display(), "serving");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -88,7 +103,17 @@ async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
         }
         tracing::info!("finishing running statements");
     };
-    serve(engine, listener, Credentials { user: args.user, password: args.password }, shutdown).await.context("while serving")
+    serve(
+        engine,
+        listener,
+        Credentials {
+            user: args.user,
+            password: args.password,
+        },
+        shutdown,
+    )
+    .await
+    .context("while serving")
 }
 
 fn default_engine() -> PathBuf {

@@ -67,7 +67,10 @@ pub struct ExchangeRow {
 
 /// A row of `otel_traces`, in the exporter's shape. Times are nanoseconds since 1970 UTC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clickhouse::Row)]
-#[expect(missing_docs, reason = "the names are the exporter's, and its documentation holds")]
+#[expect(
+    missing_docs,
+    reason = "the names are the exporter's, and its documentation holds"
+)]
 pub struct SpanRow {
     #[serde(rename = "Timestamp")]
     pub timestamp: i64,

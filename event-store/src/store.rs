@@ -72,15 +72,22 @@ pub struct Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
     }
 }
 
 impl Store {
     /// The store at an address such as `http://127.0.0.1:8123`. Nothing is sent yet.
     pub fn at(url: &str) -> Self {
-        let client = Client::default().with_url(url).with_compression(Compression::Lz4);
-        Self { client, url: url.to_owned() }
+        let client = Client::default()
+            .with_url(url)
+            .with_compression(Compression::Lz4);
+        Self {
+            client,
+            url: url.to_owned(),
+        }
     }
 
     /// With credentials.
@@ -96,10 +103,18 @@ impl Store {
     /// When the store is away or refuses a statement.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let create = format!("CREATE DATABASE IF NOT EXISTS {DATABASE}");
-        self.client.query(&create).execute().await.map_err(self.error("creating the database"))?;
+        self.client
+            .query(&create)
+            .execute()
+            .await
+            .map_err(self.error("creating the database"))?;
         for (name, text) in MIGRATIONS {
             for statement in statements(text) {
-                self.database().query(statement).execute().await.map_err(self.error(name))?;
+                self.database()
+                    .query(statement)
+                    .execute()
+                    .await
+                    .map_err(self.error(name))?;
             }
         }
         Ok(())
@@ -109,12 +124,26 @@ impl Store {
     ///
     /// # Errors
     /// When the store is away or refuses; the caller may repeat with the same token.
-    pub async fn insert_exchanges(&self, rows: &[ExchangeRow], token: &str) -> Result<(), StoreError> {
-        let mut insert = self.tokened(token).insert::<ExchangeRow>("http_exchanges").await.map_err(self.error("inserting exchanges"))?;
+    pub async fn insert_exchanges(
+        &self,
+        rows: &[ExchangeRow],
+        token: &str,
+    ) -> Result<(), StoreError> {
+        let mut insert = self
+            .tokened(token)
+            .insert::<ExchangeRow>("http_exchanges")
+            .await
+            .map_err(self.error("inserting exchanges"))?;
         for row in rows {
-            insert.write(row).await.map_err(self.error("inserting exchanges"))?;
+            insert
+                .write(row)
+                .await
+                .map_err(self.error("inserting exchanges"))?;
         }
-        insert.end().await.map_err(self.error("inserting exchanges"))
+        insert
+            .end()
+            .await
+            .map_err(self.error("inserting exchanges"))
     }
 
     /// Inserts spans, as [`Self::insert_exchanges`] does exchanges.
@@ -122,9 +151,16 @@ impl Store {
     /// # Errors
     /// As there.
     pub async fn insert_spans(&self, rows: &[SpanRow], token: &str) -> Result<(), StoreError> {
-        let mut insert = self.tokened(token).insert::<SpanRow>("otel_traces").await.map_err(self.error("inserting spans"))?;
+        let mut insert = self
+            .tokened(token)
+            .insert::<SpanRow>("otel_traces")
+            .await
+            .map_err(self.error("inserting spans"))?;
         for row in rows {
-            insert.write(row).await.map_err(self.error("inserting spans"))?;
+            insert
+                .write(row)
+                .await
+                .map_err(self.error("inserting spans"))?;
         }
         insert.end().await.map_err(self.error("inserting spans"))
     }
@@ -133,7 +169,12 @@ impl Store {
     ///
     /// # Errors
     /// When the store is away or refuses.
-    pub async fn events(&self, scope: &Scope, from_ns: i64, to_ns: i64) -> Result<Vec<EventRow>, StoreError> {
+    pub async fn events(
+        &self,
+        scope: &Scope,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Vec<EventRow>, StoreError> {
         let (all, tenant) = scope.binds();
         self.database()
             .query(
@@ -182,14 +223,14 @@ impl Store {
     /// When it does not.
     pub async fn wait_until_up(&self, at_most: Duration) -> Result<(), StoreError> {
         let tries = at_most.as_millis() / 100;
-        let mut tried = 0;
+        let mut attempt = 0;
         loop {
             match self.client.query("SELECT 1").execute().await {
                 Ok(()) => return Ok(()),
-                Err(error) if tried >= tries => return Err(self.error("waiting for it")(error)),
+                Err(error) if attempt >= tries => return Err(self.error("waiting for it")(error)),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
-            tried += 1;
+            attempt += 1;
         }
     }
 
@@ -201,13 +242,19 @@ impl Store {
 
     fn error(&self, doing: &str) -> impl FnOnce(clickhouse::error::Error) -> StoreError + use<> {
         let (url, doing) = (self.url.clone(), doing.to_owned());
-        move |source| StoreError { message: format!("{doing}: {source}"), url, source }
+        move |source| StoreError {
+            message: format!("{doing}: {source}"),
+            url,
+            source,
+        }
     }
 }
 
 /// The statements of a migration; a semicolon at the end of a line ends one.
 fn statements(text: &str) -> impl Iterator<Item = &str> {
-    text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty())
+    text.split(";\n")
+        .map(str::trim)
+        .filter(|statement| !statement.is_empty())
 }
 
 #[cfg(test)]
@@ -222,7 +269,10 @@ mod tests {
 
     #[test]
     fn migrations_split_into_statements() {
-        let counts: Vec<usize> = MIGRATIONS.iter().map(|(_, text)| statements(text).count()).collect();
+        let counts: Vec<usize> = MIGRATIONS
+            .iter()
+            .map(|(_, text)| statements(text).count())
+            .collect();
         assert_eq!(counts, [6]);
     }
 }

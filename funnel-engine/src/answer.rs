@@ -58,15 +58,27 @@ pub struct FunnelResult {
 
 impl FunnelResult {
     /// From the step times (ns) of each user's chosen attempt, one list per user, as long as its level.
-    pub(crate) fn from_attempts(names: &[String], attempts: &[Vec<i64>], events_scanned: u64, backend: &str) -> Self {
-        let counts: Vec<u64> =
-            (1..=names.len()).map(|level| attempts.iter().filter(|times| times.len() >= level).count() as u64).collect();
+    pub(crate) fn from_attempts(
+        names: &[String],
+        attempts: &[Vec<i64>],
+        events_scanned: u64,
+        backend: &str,
+    ) -> Self {
+        let counts: Vec<u64> = (1..=names.len())
+            .map(|level| attempts.iter().filter(|times| times.len() >= level).count() as u64)
+            .collect();
         let gaps = |step: usize| -> Vec<f64> {
-            let pairs = attempts.iter().filter_map(|times| Some((times.get(step.checked_sub(1)?)?, times.get(step)?)));
-            pairs.map(|(before, after)| seconds(after - before)).collect()
+            let pairs = attempts
+                .iter()
+                .filter_map(|times| Some((times.get(step.checked_sub(1)?)?, times.get(step)?)));
+            pairs
+                .map(|(before, after)| seconds(after - before))
+                .collect()
         };
         let whole = attempts.iter().filter(|times| times.len() == names.len());
-        let whole: Vec<f64> = whole.filter_map(|times| Some(seconds(times.last()? - times.first()?))).collect();
+        let whole: Vec<f64> = whole
+            .filter_map(|times| Some(seconds(times.last()? - times.first()?)))
+            .collect();
         let step = |(index, name): (usize, &String)| StepResult {
             step: index + 1,
             name: name.clone(),
@@ -77,8 +89,17 @@ impl FunnelResult {
             time_from_previous_s: timing(gaps(index)),
         };
         let steps = names.iter().enumerate().map(step).collect();
-        let time_to_convert_s = timing(whole).map(|timing| TimeToConvert { median: timing.median, p90: timing.p90 });
-        let mut result = Self { steps, time_to_convert_s, events_scanned, backend: backend.to_owned(), elapsed_ms: 0 };
+        let time_to_convert_s = timing(whole).map(|timing| TimeToConvert {
+            median: timing.median,
+            p90: timing.p90,
+        });
+        let mut result = Self {
+            steps,
+            time_to_convert_s,
+            events_scanned,
+            backend: backend.to_owned(),
+            elapsed_ms: 0,
+        };
         result.set_counts(&counts);
         result
     }
@@ -88,7 +109,10 @@ impl FunnelResult {
         let first = counts.first().copied().unwrap_or(0);
         for (index, step) in self.steps.iter_mut().enumerate() {
             let count = counts.get(index).copied().unwrap_or(0);
-            let previous = index.checked_sub(1).and_then(|before| counts.get(before)).copied();
+            let previous = index
+                .checked_sub(1)
+                .and_then(|before| counts.get(before))
+                .copied();
             step.count = count;
             step.conversion_from_previous = ratio(count, previous.unwrap_or(count));
             step.conversion_from_start = ratio(count, first);
@@ -105,12 +129,23 @@ impl FunnelResult {
 
     /// A table for a terminal.
     pub fn to_table(&self) -> String {
-        let mut out = format!("{:<4} {:<20} {:>10} {:>9} {:>9} {:>10} {:>12}\n", "step", "name", "count", "prev", "start", "drop-off", "median s");
+        let mut out = format!(
+            "{:<4} {:<20} {:>10} {:>9} {:>9} {:>10} {:>12}\n",
+            "step", "name", "count", "prev", "start", "drop-off", "median s"
+        );
         for step in &self.steps {
-            let median = step.time_from_previous_s.map_or_else(|| "-".to_owned(), |timing| format!("{:.3}", timing.median));
+            let median = step
+                .time_from_previous_s
+                .map_or_else(|| "-".to_owned(), |timing| format!("{:.3}", timing.median));
             let line = format!(
                 "{:<4} {:<20} {:>10} {:>9} {:>9} {:>10} {:>12}\n",
-                step.step, step.name, step.count, percent(step.conversion_from_previous), percent(step.conversion_from_start), step.drop_off, median
+                step.step,
+                step.name,
+                step.count,
+                percent(step.conversion_from_previous),
+                percent(step.conversion_from_start),
+                step.drop_off,
+                median
             );
             out.push_str(&line);
         }
@@ -120,7 +155,10 @@ impl FunnelResult {
 
 /// A fraction as people read it: one decimal, `-` when there is none.
 pub fn percent(fraction: Option<f64>) -> String {
-    fraction.map_or_else(|| "-".to_owned(), |fraction| format!("{:.1}%", fraction * 100.0))
+    fraction.map_or_else(
+        || "-".to_owned(),
+        |fraction| format!("{:.1}%", fraction * 100.0),
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
@@ -128,7 +166,10 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "durations of a window stay below 2^53 ns, about 104 days; beyond, below a microsecond is lost")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "durations of a window stay below 2^53 ns, about 104 days; beyond, below a microsecond is lost"
+)]
 fn seconds(nanoseconds: i64) -> f64 {
     nanoseconds as f64 / 1e9
 }
@@ -140,7 +181,11 @@ fn timing(mut values: Vec<f64>) -> Option<Timing> {
     values.sort_by(f64::total_cmp);
     #[expect(clippy::cast_precision_loss, reason = "a count of users")]
     let mean = values.iter().sum::<f64>() / values.len() as f64;
-    Some(Timing { mean, median: quantile(&values, 1, 2), p90: quantile(&values, 9, 10) })
+    Some(Timing {
+        mean,
+        median: quantile(&values, 1, 2),
+        p90: quantile(&values, 9, 10),
+    })
 }
 
 /// Linear interpolation between closest ranks, as `quantileExactInclusive` does; `values` are sorted.
@@ -169,9 +214,20 @@ mod tests {
             .collect();
         let names = ["login", "cart", "pay"].map(str::to_owned);
         let result = FunnelResult::from_attempts(&names, &attempts, 0, "reference");
-        let shown: Vec<String> = result.steps.iter().map(|step| percent(step.conversion_from_previous)).collect();
+        let shown: Vec<String> = result
+            .steps
+            .iter()
+            .map(|step| percent(step.conversion_from_previous))
+            .collect();
         assert_eq!(shown, ["100.0%", "73.1%", "61.8%"]);
-        assert_eq!(result.steps.iter().map(|step| step.drop_off).collect::<Vec<_>>(), [3_360, 3_480, 0]);
+        assert_eq!(
+            result
+                .steps
+                .iter()
+                .map(|step| step.drop_off)
+                .collect::<Vec<_>>(),
+            [3_360, 3_480, 0]
+        );
     }
 
     #[test]

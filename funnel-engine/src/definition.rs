@@ -16,7 +16,10 @@ pub struct DefinitionError {
 
 impl DefinitionError {
     pub(crate) fn at(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -169,8 +172,12 @@ impl FunnelDefinition {
     /// # Errors
     /// The JSON path and what is wrong there.
     pub fn parse(json: &str) -> Result<Self, DefinitionError> {
-        let definition: Self = serde_json::from_str(json)
-            .map_err(|error| DefinitionError::at(format!("line {} column {}", error.line(), error.column()), error.to_string()))?;
+        let definition: Self = serde_json::from_str(json).map_err(|error| {
+            DefinitionError::at(
+                format!("line {} column {}", error.line(), error.column()),
+                error.to_string(),
+            )
+        })?;
         definition.validate()?;
         Ok(definition)
     }
@@ -178,20 +185,40 @@ impl FunnelDefinition {
     fn validate(&self) -> Result<(), DefinitionError> {
         let steps = self.steps.len();
         if !(2..=64).contains(&steps) {
-            return Err(DefinitionError::at("steps", format!("a funnel has 2 to 64 steps, this one has {steps}")));
+            return Err(DefinitionError::at(
+                "steps",
+                format!("a funnel has 2 to 64 steps, this one has {steps}"),
+            ));
         }
-        if self.steps.first().is_some_and(|step| step.within.is_some() || step.not_before.is_some()) {
-            return Err(DefinitionError::at("steps[0]", "`within` and `not_before` measure from the previous step, and there is none"));
+        if self
+            .steps
+            .first()
+            .is_some_and(|step| step.within.is_some() || step.not_before.is_some())
+        {
+            return Err(DefinitionError::at(
+                "steps[0]",
+                "`within` and `not_before` measure from the previous step, and there is none",
+            ));
         }
         for (index, exclusion) in self.exclusions.iter().enumerate() {
-            if exclusion.from_step < 1 || exclusion.from_step >= exclusion.to_step || exclusion.to_step > steps {
-                return Err(DefinitionError::at(format!("exclusions[{index}]"), format!("needs 1 <= from_step < to_step <= {steps}")));
+            if exclusion.from_step < 1
+                || exclusion.from_step >= exclusion.to_step
+                || exclusion.to_step > steps
+            {
+                return Err(DefinitionError::at(
+                    format!("exclusions[{index}]"),
+                    format!("needs 1 <= from_step < to_step <= {steps}"),
+                ));
             }
         }
         if let Some(range) = &self.time_range
-            && range.from >= range.to {
-                return Err(DefinitionError::at("time_range", "`from` must lie before `to`"));
-            }
+            && range.from >= range.to
+        {
+            return Err(DefinitionError::at(
+                "time_range",
+                "`from` must lie before `to`",
+            ));
+        }
         Ok(())
     }
 
@@ -200,7 +227,12 @@ impl FunnelDefinition {
     /// # Errors
     /// The first such part.
     pub fn require_supported(&self) -> Result<(), DefinitionError> {
-        let later = |path: &str| Err(DefinitionError::at(path, "is part of the format, but no backend answers it yet"));
+        let later = |path: &str| {
+            Err(DefinitionError::at(
+                path,
+                "is part of the format, but no backend answers it yet",
+            ))
+        };
         if self.order != Order::Ordered {
             return later("order");
         }
@@ -211,7 +243,11 @@ impl FunnelDefinition {
             if step.optional {
                 return later(&format!("steps[{index}].optional"));
             }
-            if step.occurrence.as_deref().is_some_and(|occurrence| occurrence != "any") {
+            if step
+                .occurrence
+                .as_deref()
+                .is_some_and(|occurrence| occurrence != "any")
+            {
                 return later(&format!("steps[{index}].occurrence"));
             }
         }
@@ -243,8 +279,17 @@ mod tests {
         let cases = [
             (GOOD.replace("\"within\"", "\"withn\""), "withn"),
             (GOOD.replace("\"14d\"", "\"14w\""), "14w"),
-            (r#"{"name":"x","window":"1d","steps":[{"name":"A","event":"a"}]}"#.to_owned(), "steps: a funnel has 2 to 64"),
-            (GOOD.replace("}]}", "}],\"exclusions\":[{\"event\":\"x\",\"from_step\":2,\"to_step\":2}]}"), "exclusions[0]"),
+            (
+                r#"{"name":"x","window":"1d","steps":[{"name":"A","event":"a"}]}"#.to_owned(),
+                "steps: a funnel has 2 to 64",
+            ),
+            (
+                GOOD.replace(
+                    "}]}",
+                    "}],\"exclusions\":[{\"event\":\"x\",\"from_step\":2,\"to_step\":2}]}",
+                ),
+                "exclusions[0]",
+            ),
         ];
         for (json, expected) in cases {
             let error = FunnelDefinition::parse(&json).unwrap_err().to_string();
@@ -255,7 +300,10 @@ mod tests {
     #[test]
     fn what_is_not_answered_yet_is_refused_not_approximated() {
         let json = GOOD.replace("\"14d\"", "\"14d\",\"order\":\"strict\"");
-        let error = FunnelDefinition::parse(&json).unwrap().require_supported().unwrap_err();
+        let error = FunnelDefinition::parse(&json)
+            .unwrap()
+            .require_supported()
+            .unwrap_err();
         assert_eq!(error.path, "order");
     }
 }

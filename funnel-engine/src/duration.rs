@@ -9,8 +9,13 @@ pub struct Span {
     nanoseconds: i64,
 }
 
-const UNITS: &[(&str, i64)] =
-    &[("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000), ("d", 86_400_000_000_000)];
+const UNITS: &[(&str, i64)] = &[
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+];
 
 impl Span {
     /// Nanoseconds, never negative.
@@ -26,8 +31,11 @@ impl TryFrom<String> for Span {
         let error = || format!("`{text}` is no duration: write 500ms, 30s, 15m, 24h or 14d");
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at_checked(digits).ok_or_else(error)?;
-        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
-        let number: i64 = number.parse().map_err(|_| error())?;
+        let (_, factor) = UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(error)?;
+        let number: i64 = number.parse().ok().ok_or_else(error)?;
         let nanoseconds = number.checked_mul(*factor).ok_or_else(error)?;
         Ok(Self { nanoseconds })
     }
@@ -35,7 +43,10 @@ impl TryFrom<String> for Span {
 
 impl From<Span> for String {
     fn from(span: Span) -> Self {
-        let fitting = UNITS.iter().rev().find(|(_, factor)| span.nanoseconds % factor == 0);
+        let fitting = UNITS
+            .iter()
+            .rev()
+            .find(|(_, factor)| span.nanoseconds % factor == 0);
         let (unit, factor) = fitting.copied().unwrap_or(("ms", 1_000_000));
         format!("{}{unit}", span.nanoseconds / factor)
     }

@@ -61,10 +61,17 @@ impl Line {
         let mut properties = self.properties;
         for (key, value) in [("session", self.session), ("tenant", self.tenant)] {
             if let Some(value) = value {
-                properties.entry(key.to_owned()).or_insert(Value::String(value));
+                properties
+                    .entry(key.to_owned())
+                    .or_insert(Value::String(value));
             }
         }
-        Some(Event { user: self.user.filter(|user| !user.is_empty()), at_ns, name: self.event, properties })
+        Some(Event {
+            user: self.user.filter(|user| !user.is_empty()),
+            at_ns,
+            name: self.event,
+            properties,
+        })
     }
 }
 
@@ -75,12 +82,21 @@ impl Line {
 pub fn read_ndjson(mut input: impl Read) -> Result<Vec<Event>, EventFileError> {
     let mut text = String::new();
     input.read_to_string(&mut text)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
-            let bad = |message: String| EventFileError::Line { line: index + 1, message };
-            let parsed: Line = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
-            parsed.into_event().ok_or_else(|| bad("the time is out of range".to_owned()))
+            let bad = |message: String| EventFileError::Line {
+                line: index + 1,
+                message,
+            };
+            let parsed: Line =
+                serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+            parsed
+                .into_event()
+                .ok_or_else(|| bad("the time is out of range".to_owned()))
         })
         .collect()
 }
@@ -92,7 +108,10 @@ pub fn read_ndjson(mut input: impl Read) -> Result<Vec<Event>, EventFileError> {
 pub fn read_csv(input: impl Read) -> Result<Vec<Event>, EventFileError> {
     let mut reader = csv::Reader::from_reader(input);
     let bad = |line: usize, message: String| EventFileError::Line { line, message };
-    let headers = reader.headers().map_err(|error| bad(1, error.to_string()))?.clone();
+    let headers = reader
+        .headers()
+        .map_err(|error| bad(1, error.to_string()))?
+        .clone();
     let mut events = Vec::new();
     for (index, record) in reader.records().enumerate() {
         let line = index + 2;
@@ -103,20 +122,34 @@ pub fn read_csv(input: impl Read) -> Result<Vec<Event>, EventFileError> {
             .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let ts = fields.remove("ts").ok_or_else(|| bad(line, "no `ts`".to_owned()))?;
+        let ts = fields
+            .remove("ts")
+            .ok_or_else(|| bad(line, "no `ts`".to_owned()))?;
         let ts = match ts.parse::<i64>() {
             Ok(milliseconds) => Time::Milliseconds(milliseconds),
-            Err(_) => Time::Text(ts.parse().map_err(|error: jiff::Error| bad(line, error.to_string()))?),
+            Err(_) => Time::Text(
+                ts.parse()
+                    .map_err(|error: jiff::Error| bad(line, error.to_string()))?,
+            ),
         };
         let parsed = Line {
             user: fields.remove("user"),
             ts,
-            event: fields.remove("event").ok_or_else(|| bad(line, "no `event`".to_owned()))?,
+            event: fields
+                .remove("event")
+                .ok_or_else(|| bad(line, "no `event`".to_owned()))?,
             session: fields.remove("session"),
             tenant: fields.remove("tenant"),
-            properties: fields.into_iter().map(|(name, value)| (name, Value::String(value))).collect(),
+            properties: fields
+                .into_iter()
+                .map(|(name, value)| (name, Value::String(value)))
+                .collect(),
         };
-        events.push(parsed.into_event().ok_or_else(|| bad(line, "the time is out of range".to_owned()))?);
+        events.push(
+            parsed
+                .into_event()
+                .ok_or_else(|| bad(line, "the time is out of range".to_owned()))?,
+        );
     }
     Ok(events)
 }
@@ -129,7 +162,8 @@ mod tests {
     fn both_kinds_of_file_say_the_same() {
         let ndjson = r#"{"user":"u1","ts":"2026-01-01T00:00:00Z","event":"login","properties":{"device":"phone"}}
 {"user":null,"ts":1767225601000,"event":"cart"}"#;
-        let csv = "user,ts,event,device\nu1,2026-01-01T00:00:00Z,login,phone\n,1767225601000,cart,\n";
+        let csv =
+            "user,ts,event,device\nu1,2026-01-01T00:00:00Z,login,phone\n,1767225601000,cart,\n";
         let events = read_ndjson(ndjson.as_bytes()).unwrap();
         assert_eq!(events, read_csv(csv.as_bytes()).unwrap());
         assert_eq!(events[1].at_ns - events[0].at_ns, 1_000_000_000);

@@ -13,7 +13,9 @@ mod pushdown;
 mod reference;
 
 pub use answer::{FunnelResult, StepResult, TimeToConvert, Timing, percent};
-pub use definition::{Count, DefinitionError, Exclusion, FunnelDefinition, Order, Step, StepEvent, TimeRange};
+pub use definition::{
+    Count, DefinitionError, Exclusion, FunnelDefinition, Order, Step, StepEvent, TimeRange,
+};
 pub use duration::Span;
 pub use event::{Event, EventFileError, read_csv, read_ndjson};
 pub use predicate::{Condition, Op};

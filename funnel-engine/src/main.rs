@@ -1,11 +1,20 @@
 //! The `funnel` command: a funnel over an event file or over the store.
 
-use std::{fs::{self, File}, io::{BufReader, Write as _}, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    fs::{self, File},
+    io::{BufReader, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Instant,
+};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use event_store::{Scope, Store, TenantId};
-use funnel_engine::{DefinitionError, Event, FunnelDefinition, FunnelResult, read_csv, read_ndjson, run_on_clickhouse, run_reference};
+use funnel_engine::{
+    DefinitionError, Event, FunnelDefinition, FunnelResult, read_csv, read_ndjson,
+    run_on_clickhouse, run_reference,
+};
 
 /// Where buyers drop off: funnels over events.
 #[derive(Debug, Parser)]
@@ -72,7 +81,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let json = fs::read_to_string(&args.definition).with_context(|| format!("cannot read {}", args.definition.display()))?;
+    let json = fs::read_to_string(&args.definition)
+        .with_context(|| format!("cannot read {}", args.definition.display()))?;
     let definition = FunnelDefinition::parse(&json)?;
     let started = Instant::now();
     let result = match args.backend {
@@ -85,12 +95,19 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         Format::Table => result.to_table(),
         Format::Json => serde_json::to_string_pretty(&result)? + "\n",
     };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write the answer")
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write the answer")
 }
 
 fn load(args: &RunArgs) -> anyhow::Result<Vec<Event>> {
-    let path = args.events.as_ref().context("the reference backend reads a file: give --events FILE")?;
-    let file = BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?);
+    let path = args
+        .events
+        .as_ref()
+        .context("the reference backend reads a file: give --events FILE")?;
+    let file = BufReader::new(
+        File::open(path).with_context(|| format!("cannot open {}", path.display()))?,
+    );
     let events = match path.extension().and_then(|extension| extension.to_str()) {
         Some("ndjson" | "jsonl") => read_ndjson(file),
         Some("csv") => read_csv(file),
@@ -100,7 +117,10 @@ fn load(args: &RunArgs) -> anyhow::Result<Vec<Event>> {
 }
 
 fn on_clickhouse(args: &RunArgs, definition: &FunnelDefinition) -> anyhow::Result<FunnelResult> {
-    let url = args.clickhouse.as_ref().context("the clickhouse backend reads the store: give --clickhouse URL")?;
+    let url = args
+        .clickhouse
+        .as_ref()
+        .context("the clickhouse backend reads the store: give --clickhouse URL")?;
     let scope = match &args.tenant {
         Some(tenant) => Scope::Tenant(TenantId::new(tenant).context("--tenant must not be empty")?),
         None => Scope::Operator,

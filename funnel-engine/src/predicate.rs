@@ -40,7 +40,11 @@ pub struct Condition {
 impl Condition {
     /// Whether it holds for an event.
     pub fn holds(&self, event: &Event) -> bool {
-        let Some(actual) = event.properties.get(&self.property).filter(|value| !value.is_null()) else {
+        let Some(actual) = event
+            .properties
+            .get(&self.property)
+            .filter(|value| !value.is_null())
+        else {
             return self.op == Op::IsNotSet;
         };
         match self.op {
@@ -52,27 +56,31 @@ impl Condition {
             Op::NotIn => !self.listed(actual),
             Op::Contains => contains(actual, &self.value),
             Op::NotContains => !contains(actual, &self.value),
-            Op::Gt | Op::Gte | Op::Lt | Op::Lte => self.compares(actual),
+            Op::Gt => self.compares(actual, |actual, wanted| actual > wanted),
+            Op::Gte => self.compares(actual, |actual, wanted| actual >= wanted),
+            Op::Lt => self.compares(actual, |actual, wanted| actual < wanted),
+            Op::Lte => self.compares(actual, |actual, wanted| actual <= wanted),
         }
     }
 
     fn listed(&self, actual: &Value) -> bool {
-        self.value.as_array().is_some_and(|list| list.iter().any(|item| text(item) == text(actual)))
+        self.value
+            .as_array()
+            .is_some_and(|list| list.iter().any(|item| text(item) == text(actual)))
     }
 
-    fn compares(&self, actual: &Value) -> bool {
-        let (Some(actual), Some(wanted)) = (number(actual), number(&self.value)) else { return false };
-        match self.op {
-            Op::Gt => actual > wanted,
-            Op::Gte => actual >= wanted,
-            Op::Lt => actual < wanted,
-            _ => actual <= wanted,
-        }
+    fn compares(&self, actual: &Value, holds: impl Fn(f64, f64) -> bool) -> bool {
+        let (Some(actual), Some(wanted)) = (number(actual), number(&self.value)) else {
+            return false;
+        };
+        holds(actual, wanted)
     }
 }
 
 fn contains(actual: &Value, part: &Value) -> bool {
-    text(actual).to_lowercase().contains(&text(part).to_lowercase())
+    text(actual)
+        .to_lowercase()
+        .contains(&text(part).to_lowercase())
 }
 
 fn number(value: &Value) -> Option<f64> {
@@ -80,5 +88,7 @@ fn number(value: &Value) -> Option<f64> {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }

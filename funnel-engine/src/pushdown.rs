@@ -37,7 +37,11 @@ struct Sums {
 ///
 /// # Errors
 /// See [`PushdownError`].
-pub async fn run_on_clickhouse(store: &Store, scope: &Scope, definition: &FunnelDefinition) -> Result<FunnelResult, PushdownError> {
+pub async fn run_on_clickhouse(
+    store: &Store,
+    scope: &Scope,
+    definition: &FunnelDefinition,
+) -> Result<FunnelResult, PushdownError> {
     definition.require_supported()?;
     let steps = step_names(definition)?;
     let (all, tenant) = match scope {
@@ -51,24 +55,45 @@ pub async fn run_on_clickhouse(store: &Store, scope: &Scope, definition: &Funnel
     for names in &steps {
         query = query.bind(names);
     }
-    let sums: Sums = query.bind(all).bind(tenant).bind(from).bind(to).fetch_one().await?;
+    let sums: Sums = query
+        .bind(all)
+        .bind(tenant)
+        .bind(from)
+        .bind(to)
+        .fetch_one()
+        .await?;
     Ok(result(definition, &sums))
 }
 
 /// The event names of each step; steps must not share any, because then one event could fill two.
 fn step_names(definition: &FunnelDefinition) -> Result<Vec<Vec<&str>>, DefinitionError> {
-    let refused = |path: String, what: &str| DefinitionError { path, message: format!("{what} is not pushed down to ClickHouse; use the reference backend") };
+    let refused = |path: String, what: &str| DefinitionError {
+        path,
+        message: format!("{what} is not pushed down to ClickHouse; use the reference backend"),
+    };
     if !definition.conditions.is_empty() {
         return Err(refused("where".to_owned(), "a global condition"));
     }
     let mut steps: Vec<Vec<&str>> = Vec::new();
     for (index, step) in definition.steps.iter().enumerate() {
         if !step.conditions.is_empty() || step.within.is_some() || step.not_before.is_some() {
-            return Err(refused(format!("steps[{index}]"), "a condition or gap limit of a step"));
+            return Err(refused(
+                format!("steps[{index}]"),
+                "a condition or gap limit of a step",
+            ));
         }
-        let names = step.event.names().ok_or_else(|| refused(format!("steps[{index}].event"), "any event"))?;
-        if names.iter().any(|name| steps.iter().flatten().any(|earlier| earlier == name)) {
-            return Err(refused(format!("steps[{index}].event"), "an event that an earlier step has too"));
+        let names = step
+            .event
+            .names()
+            .ok_or_else(|| refused(format!("steps[{index}].event"), "any event"))?;
+        if names
+            .iter()
+            .any(|name| steps.iter().flatten().any(|earlier| earlier == name))
+        {
+            return Err(refused(
+                format!("steps[{index}].event"),
+                "an event that an earlier step has too",
+            ));
         }
         steps.push(names);
     }
@@ -77,7 +102,12 @@ fn step_names(definition: &FunnelDefinition) -> Result<Vec<Vec<&str>>, Definitio
 
 fn time_range(definition: &FunnelDefinition) -> (i64, i64) {
     let nanoseconds = |at: &jiff::Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
-    definition.time_range.as_ref().map_or((0, i64::MAX), |range| (nanoseconds(&range.from), nanoseconds(&range.to)))
+    definition
+        .time_range
+        .as_ref()
+        .map_or((0, i64::MAX), |range| {
+            (nanoseconds(&range.from), nanoseconds(&range.to))
+        })
 }
 
 /// The statement for a number of steps and a window. Binds: names per step, all, tenant, from, to.
@@ -125,15 +155,32 @@ fn statement(steps: usize, window_ns: i64) -> String {
 
 fn result(definition: &FunnelDefinition, sums: &Sums) -> FunnelResult {
     let timing = |index: usize| -> Option<Timing> {
-        let (mean, median, p90) = (sums.means.get(index)?, sums.medians.get(index)?, sums.p90s.get(index)?);
-        mean.is_finite().then_some(Timing { mean: *mean, median: *median, p90: *p90 })
+        let (mean, median, p90) = (
+            sums.means.get(index)?,
+            sums.medians.get(index)?,
+            sums.p90s.get(index)?,
+        );
+        mean.is_finite().then_some(Timing {
+            mean: *mean,
+            median: *median,
+            p90: *p90,
+        })
     };
-    let names: Vec<String> = definition.steps.iter().map(|step| step.name.clone()).collect();
+    let names: Vec<String> = definition
+        .steps
+        .iter()
+        .map(|step| step.name.clone())
+        .collect();
     let mut result = FunnelResult::from_attempts(&names, &[], sums.scanned, "clickhouse");
     result.set_counts(&sums.counts);
     let later = result.steps.iter_mut().enumerate().skip(1);
-    later.for_each(|(index, step): (usize, &mut StepResult)| step.time_from_previous_s = timing(index));
+    later.for_each(|(index, step): (usize, &mut StepResult)| {
+        step.time_from_previous_s = timing(index);
+    });
     // The first slot of the timing columns holds the whole way.
-    result.time_to_convert_s = timing(0).map(|timing| TimeToConvert { median: timing.median, p90: timing.p90 });
+    result.time_to_convert_s = timing(0).map(|timing| TimeToConvert {
+        median: timing.median,
+        p90: timing.p90,
+    });
     result
 }

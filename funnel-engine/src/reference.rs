@@ -16,13 +16,27 @@ use crate::{
 ///
 /// # Errors
 /// The part of the definition that is not answered yet.
-pub fn run_reference(definition: &FunnelDefinition, events: &[Event]) -> Result<FunnelResult, DefinitionError> {
+pub fn run_reference(
+    definition: &FunnelDefinition,
+    events: &[Event],
+) -> Result<FunnelResult, DefinitionError> {
     definition.require_supported()?;
-    let names: Vec<String> = definition.steps.iter().map(|step| step.name.clone()).collect();
+    let names: Vec<String> = definition
+        .steps
+        .iter()
+        .map(|step| step.name.clone())
+        .collect();
     let mut per_user: BTreeMap<&str, Vec<(i64, Vec<usize>)>> = BTreeMap::new();
-    for event in events.iter().filter(|event| is_considered(definition, event)) {
-        let Some(user) = event.user.as_deref() else { continue };
-        let fills: Vec<usize> = (0..definition.steps.len()).filter(|step| fills(definition, *step, event)).collect();
+    for event in events
+        .iter()
+        .filter(|event| is_considered(definition, event))
+    {
+        let Some(user) = event.user.as_deref() else {
+            continue;
+        };
+        let fills: Vec<usize> = (0..definition.steps.len())
+            .filter(|step| fills(definition, *step, event))
+            .collect();
         if !fills.is_empty() {
             per_user.entry(user).or_default().push((event.at_ns, fills));
         }
@@ -34,7 +48,12 @@ pub fn run_reference(definition: &FunnelDefinition, events: &[Event]) -> Result<
             User { definition, events }.best_attempt()
         })
         .collect();
-    Ok(FunnelResult::from_attempts(&names, &attempts, events.len() as u64, "reference"))
+    Ok(FunnelResult::from_attempts(
+        &names,
+        &attempts,
+        events.len() as u64,
+        "reference",
+    ))
 }
 
 fn is_considered(definition: &FunnelDefinition, event: &Event) -> bool {
@@ -42,12 +61,20 @@ fn is_considered(definition: &FunnelDefinition, event: &Event) -> bool {
         let at = i128::from(event.at_ns);
         range.from.as_nanosecond() <= at && at < range.to.as_nanosecond()
     });
-    in_range && definition.conditions.iter().all(|condition| condition.holds(event))
+    in_range
+        && definition
+            .conditions
+            .iter()
+            .all(|condition| condition.holds(event))
 }
 
 fn fills(definition: &FunnelDefinition, step: usize, event: &Event) -> bool {
     definition.steps.get(step).is_some_and(|step| {
-        step.event.accepts(&event.name) && step.conditions.iter().all(|condition| condition.holds(event))
+        step.event.accepts(&event.name)
+            && step
+                .conditions
+                .iter()
+                .all(|condition| condition.holds(event))
     })
 }
 
@@ -71,7 +98,8 @@ impl User<'_> {
             self.extend(&mut path, &mut found);
             // Starts are tried in time order, so at an equal end the later start wins.
             let is_better = best.as_ref().is_none_or(|best| {
-                found.len() > best.len() || (found.len() == best.len() && found.last() <= best.last())
+                found.len() > best.len()
+                    || (found.len() == best.len() && found.last() <= best.last())
             });
             if is_better {
                 best = Some(found);
@@ -90,7 +118,9 @@ impl User<'_> {
             found.clone_from(&times);
         }
         let step = path.len();
-        let (Some(next), Some(first), Some(last)) = (self.definition.steps.get(step), times.first(), times.last()) else {
+        let (Some(next), Some(first), Some(last)) =
+            (self.definition.steps.get(step), times.first(), times.last())
+        else {
             return;
         };
         for (index, (at, fills)) in self.events.iter().enumerate() {
@@ -100,7 +130,9 @@ impl User<'_> {
                 && !path.contains(&index)
                 && at - first <= self.definition.window.nanoseconds()
                 && next.within.is_none_or(|within| gap <= within.nanoseconds())
-                && next.not_before.is_none_or(|not_before| gap >= not_before.nanoseconds());
+                && next
+                    .not_before
+                    .is_none_or(|not_before| gap >= not_before.nanoseconds());
             if fits {
                 path.push(index);
                 self.extend(path, found);
@@ -115,7 +147,10 @@ impl User<'_> {
     }
 
     fn has_gap_limits(&self) -> bool {
-        self.definition.steps.iter().any(|step| step.within.is_some() || step.not_before.is_some())
+        self.definition
+            .steps
+            .iter()
+            .any(|step| step.within.is_some() || step.not_before.is_some())
     }
 
     fn next_instant_differs(&self, index: usize) -> bool {
@@ -151,13 +186,22 @@ mod tests {
 
     #[test]
     fn the_window_is_inclusive_and_starts_at_the_first_step() {
-        assert_eq!(counts(&run(ABC, &[("u", 0, "a"), ("u", 5, "b"), ("u", 10, "c")])), [1, 1, 1]);
-        assert_eq!(counts(&run(ABC, &[("u", 0, "a"), ("u", 5, "b"), ("u", 11, "c")])), [1, 1, 0]);
+        assert_eq!(
+            counts(&run(ABC, &[("u", 0, "a"), ("u", 5, "b"), ("u", 10, "c")])),
+            [1, 1, 1]
+        );
+        assert_eq!(
+            counts(&run(ABC, &[("u", 0, "a"), ("u", 5, "b"), ("u", 11, "c")])),
+            [1, 1, 0]
+        );
     }
 
     #[test]
     fn events_of_one_instant_may_be_taken_in_any_order_each_once() {
-        assert_eq!(counts(&run(ABC, &[("u", 5, "b"), ("u", 5, "a")])), [1, 1, 0]);
+        assert_eq!(
+            counts(&run(ABC, &[("u", 5, "b"), ("u", 5, "a")])),
+            [1, 1, 0]
+        );
         let twice = r#"{"name":"aa","window":"10s","steps":[{"name":"1","event":"a"},{"name":"2","event":"a"}]}"#;
         assert_eq!(counts(&run(twice, &[("u", 5, "a")])), [1, 0]);
         assert_eq!(counts(&run(twice, &[("u", 5, "a"), ("u", 5, "a")])), [1, 1]);
@@ -165,16 +209,46 @@ mod tests {
 
     #[test]
     fn the_attempt_that_started_last_before_the_level_gives_the_times() {
-        let result = run(ABC, &[("u", 0, "a"), ("u", 4, "a"), ("u", 5, "b"), ("u", 6, "b"), ("u", 7, "c"), ("u", 8, "a")]);
-        let gaps: Vec<f64> = result.steps.iter().filter_map(|step| step.time_from_previous_s).map(|t| t.mean).collect();
+        let result = run(
+            ABC,
+            &[
+                ("u", 0, "a"),
+                ("u", 4, "a"),
+                ("u", 5, "b"),
+                ("u", 6, "b"),
+                ("u", 7, "c"),
+                ("u", 8, "a"),
+            ],
+        );
+        let gaps: Vec<f64> = result
+            .steps
+            .iter()
+            .filter_map(|step| step.time_from_previous_s)
+            .map(|t| t.mean)
+            .collect();
         assert_eq!(gaps, [1.0, 2.0], "from 4 over 5 to 7");
     }
 
     #[test]
     fn gap_limits_are_measured_from_the_previous_step() {
-        let limited = ABC.replace(r#""event":"c""#, r#""event":"c","within":"2s","not_before":"1s""#);
-        assert_eq!(counts(&run(&limited, &[("u", 0, "a"), ("u", 1, "b"), ("u", 1, "c"), ("u", 4, "c")])), [1, 1, 0]);
-        assert_eq!(counts(&run(&limited, &[("u", 0, "a"), ("u", 1, "b"), ("u", 3, "b"), ("u", 4, "c")])), [1, 1, 1]);
+        let limited = ABC.replace(
+            r#""event":"c""#,
+            r#""event":"c","within":"2s","not_before":"1s""#,
+        );
+        assert_eq!(
+            counts(&run(
+                &limited,
+                &[("u", 0, "a"), ("u", 1, "b"), ("u", 1, "c"), ("u", 4, "c")]
+            )),
+            [1, 1, 0]
+        );
+        assert_eq!(
+            counts(&run(
+                &limited,
+                &[("u", 0, "a"), ("u", 1, "b"), ("u", 3, "b"), ("u", 4, "c")]
+            )),
+            [1, 1, 1]
+        );
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! Debian with root: everything comes from apt, npm and cargo. Elsewhere: the exact list to install.
 
-use std::{env, fs, path::{Path, PathBuf}};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -11,7 +14,10 @@ use crate::shell::{find_program, output_of, run, say};
 /// Debian packages by what proves that they are there.
 const PACKAGES: &[(&str, Proof)] = &[
     ("rustc-web", Proof::File("/usr/share/doc/rustc-web")),
-    ("libstd-rust-web-dev-bpf", Proof::File("/usr/lib/rustlib/bpfel-unknown-none")),
+    (
+        "libstd-rust-web-dev-bpf",
+        Proof::File("/usr/lib/rustlib/bpfel-unknown-none"),
+    ),
     ("nginx-light", Proof::Program("nginx")),
     ("wrk", Proof::Program("wrk")),
     ("curl", Proof::Program("curl")),
@@ -52,19 +58,33 @@ pub(crate) fn run_and_say() -> anyhow::Result<()> {
 }
 
 fn install_packages() -> anyhow::Result<()> {
-    let missing: Vec<&str> =
-        PACKAGES.iter().filter(|(_, proof)| !proof.holds()).map(|(package, _)| *package).collect();
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, proof)| !proof.holds())
+        .map(|(package, _)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     let is_root = output_of("id", &["-u"]).as_deref() == Some("0");
     if find_program("apt-get").is_none() || !is_root {
-        bail!("please install (names are Debian's; `sudo apt-get install` them): {}", missing.join(" "));
+        bail!(
+            "please install (names are Debian's; `sudo apt-get install` them): {}",
+            missing.join(" ")
+        );
     }
     say(&format!("installing from Debian: {}", missing.join(" ")));
     run("apt-get", &["-qq", "update"])?;
     // A package that starts its server at once would hold a port that a test wants.
-    let mut args = vec!["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq", "install", "-y", "--no-install-recommends"];
+    let mut args = vec![
+        "DEBIAN_FRONTEND=noninteractive",
+        "RUNLEVEL=1",
+        "apt-get",
+        "-qq",
+        "install",
+        "-y",
+        "--no-install-recommends",
+    ];
     args.extend(&missing);
     run("env", &args)
 }
@@ -74,7 +94,16 @@ fn install_bpf_linker() -> anyhow::Result<()> {
         return Ok(());
     }
     say("building bpf-linker (about two minutes, once)");
-    run("cargo", &["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked"])
+    run(
+        "cargo",
+        &[
+            "install",
+            "bpf-linker",
+            "--version",
+            BPF_LINKER_VERSION,
+            "--locked",
+        ],
+    )
 }
 
 fn install_nextest() -> anyhow::Result<()> {
@@ -96,18 +125,40 @@ fn install_engine() -> anyhow::Result<()> {
     if target.is_file() {
         return Ok(());
     }
-    ensure!(cfg!(all(target_os = "linux", target_arch = "x86_64")), "the embedded ClickHouse exists for Linux on x86-64 only; elsewhere give --clickhouse URL");
+    ensure!(
+        cfg!(all(target_os = "linux", target_arch = "x86_64")),
+        "the embedded ClickHouse exists for Linux on x86-64 only; elsewhere give --clickhouse URL"
+    );
     say("fetching the ClickHouse engine from npm (170 MB, once)");
     let folder = target.parent().context("the engine has a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("while creating {}", folder.display()))?;
     let folder_text = folder.to_string_lossy();
     // npm checks the package against the registry's integrity hash.
-    run("npm", &["pack", "--silent", ENGINE_PACKAGE, "--pack-destination", &folder_text])?;
+    run(
+        "npm",
+        &[
+            "pack",
+            "--silent",
+            ENGINE_PACKAGE,
+            "--pack-destination",
+            &folder_text,
+        ],
+    )?;
     let archive = fs::read_dir(folder)?
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "tgz"))
         .context("npm left no package behind")?;
-    run("tar", &["-xzf", &archive.to_string_lossy(), "-C", &folder_text, "--strip-components=1", "package/libchdb.so"])?;
+    run(
+        "tar",
+        &[
+            "-xzf",
+            &archive.to_string_lossy(),
+            "-C",
+            &folder_text,
+            "--strip-components=1",
+            "package/libchdb.so",
+        ],
+    )?;
     fs::remove_file(&archive).with_context(|| format!("while removing {}", archive.display()))
 }

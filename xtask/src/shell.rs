@@ -43,8 +43,15 @@ pub(crate) fn cargo(args: &[&str]) -> anyhow::Result<()> {
 
 /// What a program prints, when it exists and succeeds.
 pub(crate) fn output_of(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).current_dir(root()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let output = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Where an executable is, searching PATH and cargo's own folder.

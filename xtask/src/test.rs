@@ -2,7 +2,11 @@
 
 use std::time::Instant;
 
-use crate::{setup, shell::{cargo, say}, tidy};
+use crate::{
+    setup,
+    shell::{cargo, say},
+    tidy,
+};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let started = Instant::now();
@@ -10,10 +14,23 @@ pub(crate) fn run() -> anyhow::Result<()> {
     step("tidy", tidy::run)?;
     step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
     step("lints", || {
-        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ])
     })?;
-    step("build", || cargo(&["build", "--workspace", "--locked", "--quiet"]))?;
-    step("tests", || cargo(&["nextest", "run", "--workspace", "--locked"]))?;
+    step("build", || {
+        cargo(&["build", "--workspace", "--locked", "--quiet"])
+    })?;
+    step("tests", || {
+        cargo(&["nextest", "run", "--workspace", "--locked"])
+    })?;
     say(&format!("all green in {} s", started.elapsed().as_secs()));
     Ok(())
 }

@@ -58,7 +58,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "OUTPUT")]
     pub output: Option<Output>,
     /// Where exchanges and spans go instead: a ClickHouse, embedded or a server.
-    #[arg(long, value_name = "URL", conflicts_with = "output", env = "WEIR_CLICKHOUSE")]
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with = "output",
+        env = "WEIR_CLICKHOUSE"
+    )]
     pub clickhouse: Option<String>,
     /// Folder for batches while the ClickHouse is away.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/weir/spool")]
@@ -93,13 +98,15 @@ pub struct RunArgs {
 pub fn run(cli: Cli) -> ExitCode {
     init_logging(cli.log_format);
     let result = match cli.command {
-        Command::Run(args) => run::run(*args),
+        Command::Run(args) => run::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            let bad_usage = error.chain().any(|cause| cause.is::<ConfigError>());
+            let bad_usage = error
+                .chain()
+                .any(|cause| cause.downcast_ref::<ConfigError>().is_some());
             ExitCode::from(if bad_usage { 2 } else { 1 })
         }
     }
@@ -109,7 +116,9 @@ pub fn run(cli: Cli) -> ExitCode {
 fn init_logging(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

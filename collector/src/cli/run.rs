@@ -12,28 +12,44 @@ use crate::{
     config::{ConfigError, FileConfig, Watch},
     ledger::{Ledger, Line},
     limits::EXCHANGE_BATCHES_MAX,
+    metrics, otlp,
     pipeline::Pipeline,
-    run::{CaptureOptions, KernelCounters, Stop, pump, spawn_capture, until_asked_to_end, reason_for_silence, watch_for_silence},
-    otlp,
     run::SideDoors,
-    metrics,
+    run::{
+        CaptureOptions, KernelCounters, Stop, pump, reason_for_silence, spawn_capture,
+        until_asked_to_end, watch_for_silence,
+    },
     sink::{AnySink, ClickHouseSink, NdjsonSink, SpoolOptions},
-    source::{KernelSource, listeners::{ProcListeners, find_listener}, recording::Recorder},
+    source::{
+        KernelSource,
+        listeners::{ProcListeners, find_listener},
+        recording::Recorder,
+    },
 };
 
-pub(super) fn run(args: RunArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let file = FileConfig::load(args.config.as_deref())?;
-    let watch = Watch { ports: args.ports.clone(), process: args.process.clone(), cgroup: args.cgroup.clone(), side: args.side };
+    let watch = Watch {
+        ports: args.ports.clone(),
+        process: args.process.clone(),
+        cgroup: args.cgroup.clone(),
+        side: args.side,
+    };
     let ports = watch.resolve(&file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("while starting the runtime")?;
-    runtime.block_on(capture(&args, &file, &watch, ports))
+    runtime.block_on(capture(args, &file, &watch, ports))
 }
 
-async fn capture(args: &RunArgs, file: &FileConfig, watch: &Watch, ports: Vec<u16>) -> anyhow::Result<()> {
+async fn capture(
+    args: &RunArgs,
+    file: &FileConfig,
+    watch: &Watch,
+    ports: Vec<u16>,
+) -> anyhow::Result<()> {
     let ledger = Arc::new(Ledger::default());
     let counters = KernelCounters::default();
     let stop = Stop::default();
@@ -44,7 +60,8 @@ async fn capture(args: &RunArgs, file: &FileConfig, watch: &Watch, ports: Vec<u1
     let (sender, receiver) = mpsc::channel(EXCHANGE_BATCHES_MAX);
     let anchor = ClockAnchor::now();
     let recorder = args.record.as_ref().map(|path| {
-        let file = File::create(path).with_context(|| format!("while creating {}", path.display()))?;
+        let file =
+            File::create(path).with_context(|| format!("while creating {}", path.display()))?;
         Recorder::new(BufWriter::new(file), &anchor).context("while writing the recording's header")
     });
     let listeners = Box::new(ProcListeners::new(file.names()));
@@ -57,7 +74,11 @@ async fn capture(args: &RunArgs, file: &FileConfig, watch: &Watch, ports: Vec<u1
         stop: stop.clone(),
     })
     .context("while starting the capture thread")?;
-    let watchdog = tokio::spawn(watch_for_silence(Arc::clone(&ledger), ports.clone(), stop.clone()));
+    let watchdog = tokio::spawn(watch_for_silence(
+        Arc::clone(&ledger),
+        ports.clone(),
+        stop.clone(),
+    ));
     let stopper = stop.clone();
     let asked = tokio::spawn(async move {
         let result = until_asked_to_end().await;
@@ -69,34 +90,66 @@ async fn capture(args: &RunArgs, file: &FileConfig, watch: &Watch, ports: Vec<u1
     asked.abort();
     watchdog.abort();
     side_doors.close().await;
-    capture.join().map_err(|_| anyhow::anyhow!("the capture thread panicked; this is a bug"))?;
+    capture
+        .join()
+        .ok()
+        .context("the capture thread panicked; this is a bug")?;
     summarise(args, &ledger, &counters, &ports)?;
     result
 }
 
 fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<AnySink> {
     match (&args.output, &args.clickhouse) {
-        (Some(output), _) => Ok(AnySink::Ndjson(NdjsonSink::open(output, Arc::clone(ledger))?)),
+        (Some(output), _) => Ok(AnySink::Ndjson(NdjsonSink::open(
+            output,
+            Arc::clone(ledger),
+        )?)),
         (None, Some(url)) => {
-            let spool = SpoolOptions { folder: args.spool.clone(), bytes_limit: args.spool_bytes };
+            let spool = SpoolOptions {
+                folder: args.spool.clone(),
+                bytes_limit: args.spool_bytes,
+            };
             let sink = ClickHouseSink::open(Store::at(url), &spool, Arc::clone(ledger))?;
             Ok(AnySink::ClickHouse(Box::new(sink)))
         }
-        (None, None) => Err(ConfigError::Value("no output: give --output ndjson:FILE, --output ndjson:- or --clickhouse URL".to_owned()).into()),
+        (None, None) => Err(ConfigError::Value(
+            "no output: give --output ndjson:FILE, --output ndjson:- or --clickhouse URL"
+                .to_owned(),
+        )
+        .into()),
     }
 }
 
 /// The listeners beside the capture: metrics, and the spans that services send themselves.
-async fn open_side_doors(args: &RunArgs, ledger: &Arc<Ledger>, counters: &KernelCounters) -> anyhow::Result<SideDoors> {
+async fn open_side_doors(
+    args: &RunArgs,
+    ledger: &Arc<Ledger>,
+    counters: &KernelCounters,
+) -> anyhow::Result<SideDoors> {
     let mut doors = SideDoors::default();
     if let Some(address) = args.metrics {
-        doors.open(address, metrics::router(Arc::clone(ledger), Arc::clone(counters))).await?;
+        doors
+            .open(
+                address,
+                metrics::router(Arc::clone(ledger), Arc::clone(counters)),
+            )
+            .await?;
     }
-    if let Some(url) = args.clickhouse.as_ref().filter(|_| args.otlp_grpc.is_some() || args.otlp_http.is_some()) {
-        let (intake, writer) = otlp::intake(Store::at(url), args.otlp_forward.clone(), Arc::clone(ledger));
+    if let Some(url) = args
+        .clickhouse
+        .as_ref()
+        .filter(|_| args.otlp_grpc.is_some() || args.otlp_http.is_some())
+    {
+        let (intake, writer) = otlp::intake(
+            Store::at(url),
+            args.otlp_forward.clone(),
+            Arc::clone(ledger),
+        );
         doors.writer(writer);
         if let Some(address) = args.otlp_grpc {
-            doors.open(address, otlp::grpc_router(intake.clone())).await?;
+            doors
+                .open(address, otlp::grpc_router(intake.clone()))
+                .await?;
         }
         if let Some(address) = args.otlp_http {
             doors.open(address, otlp::http_router(intake)).await?;
@@ -108,16 +161,29 @@ async fn open_side_doors(args: &RunArgs, ledger: &Arc<Ledger>, counters: &Kernel
 fn announce(source: &KernelSource, ports: &[u16]) {
     tracing::info!(cgroup = %source.cgroup().display(), ?ports, "watching");
     for port in ports {
-        match find_listener(*port) {
-            Some((pid, process)) => tracing::info!(port, pid, process, "listener found"),
-            None => tracing::warn!(port, "no process of this host listens here yet"),
+        if let Some((pid, process)) = find_listener(*port) {
+            tracing::info!(port, pid, process, "listener found");
+        } else {
+            tracing::warn!(port, "no process of this host listens here yet");
         }
     }
 }
 
-fn summarise(args: &RunArgs, ledger: &Ledger, counters: &KernelCounters, ports: &[u16]) -> anyhow::Result<()> {
-    let kernel = counters.lock().map(|counters| counters.clone()).unwrap_or_default();
-    let refused: u64 = kernel.iter().filter(|(name, _)| name.starts_with("refused_")).map(|(_, count)| count).sum();
+fn summarise(
+    args: &RunArgs,
+    ledger: &Ledger,
+    counters: &KernelCounters,
+    ports: &[u16],
+) -> anyhow::Result<()> {
+    let kernel = counters
+        .lock()
+        .map(|counters| counters.clone())
+        .unwrap_or_default();
+    let refused: u64 = kernel
+        .iter()
+        .filter(|(name, _)| name.starts_with("refused_"))
+        .map(|(_, count)| count)
+        .sum();
     let lost = ledger.lost() + refused;
     tracing::info!(
         packets = kernel.get("packets_seen").copied().unwrap_or(0),
@@ -130,8 +196,14 @@ fn summarise(args: &RunArgs, ledger: &Ledger, counters: &KernelCounters, ports: 
     if let Some(reason) = reason_for_silence(ledger, ports) {
         tracing::warn!(?ports, "nothing was captured: {reason}");
     }
-    let Some(path) = &args.summary else { return Ok(()) };
-    let lines: BTreeMap<&str, u64> = ledger.entries().map(|(label, _, _, value)| (label, value)).collect();
+    let Some(path) = &args.summary else {
+        return Ok(());
+    };
+    let lines: BTreeMap<&str, u64> = ledger
+        .entries()
+        .map(|(label, _, _, value)| (label, value))
+        .collect();
     let summary = serde_json::json!({ "lost": lost, "kernel": kernel, "ledger": lines });
-    std::fs::write(path, summary.to_string()).with_context(|| format!("while writing {}", path.display()))
+    std::fs::write(path, summary.to_string())
+        .with_context(|| format!("while writing {}", path.display()))
 }

@@ -53,7 +53,11 @@ pub(super) enum Progress {
 
 impl ChunkState {
     const fn start() -> Self {
-        Self::Size { size: 0, line_bytes: 0, in_extension: false }
+        Self::Size {
+            size: 0,
+            line_bytes: 0,
+            in_extension: false,
+        }
     }
 }
 
@@ -84,7 +88,9 @@ impl Framing {
                 return (last == "chunked").then_some(Self::Chunked(ChunkState::start()));
             }
             if header.name.eq_ignore_ascii_case("content-length") {
-                let value = std::str::from_utf8(header.value).ok().and_then(|text| text.trim().parse::<u64>().ok());
+                let value = std::str::from_utf8(header.value)
+                    .ok()
+                    .and_then(|text| text.trim().parse::<u64>().ok());
                 match (value, length) {
                     (None, _) => return Some(Self::Invalid),
                     (Some(value), Some(earlier)) if value != earlier => return Some(Self::Invalid),
@@ -100,7 +106,11 @@ impl Framing {
         match self {
             Self::Length(left) => {
                 take(left, bytes, hole);
-                if *left == 0 { Progress::Done } else { Progress::More }
+                if *left == 0 {
+                    Progress::Done
+                } else {
+                    Progress::More
+                }
             }
             Self::UntilClose | Self::Tunnel => {
                 *bytes = &[];
@@ -123,7 +133,9 @@ impl Framing {
 }
 
 fn take(left: &mut u64, bytes: &mut &[u8], hole: &mut u64) {
-    let from_bytes = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+    let from_bytes = usize::try_from(*left)
+        .unwrap_or(usize::MAX)
+        .min(bytes.len());
     *bytes = bytes.get(from_bytes..).unwrap_or_default();
     *left -= from_bytes as u64;
     if bytes.is_empty() {
@@ -144,12 +156,16 @@ fn consume_chunks(state: &mut ChunkState, bytes: &mut &[u8], hole: &mut u64) -> 
         }
         let Some((byte, rest)) = bytes.split_first() else {
             // A hole where a size line or trailer should be: the framing is gone.
-            return if *hole > 0 { Progress::Lost } else { Progress::More };
+            return if *hole > 0 {
+                Progress::Lost
+            } else {
+                Progress::More
+            };
         };
         *bytes = rest;
         match step_line(state, *byte) {
             Progress::More => {}
-            end => return end,
+            end @ (Progress::Done | Progress::Lost) => return end,
         }
     }
 }
@@ -157,7 +173,11 @@ fn consume_chunks(state: &mut ChunkState, bytes: &mut &[u8], hole: &mut u64) -> 
 /// Feeds one byte of a size line or of the trailer section.
 fn step_line(state: &mut ChunkState, byte: u8) -> Progress {
     match state {
-        ChunkState::Size { size, line_bytes, in_extension } => {
+        ChunkState::Size {
+            size,
+            line_bytes,
+            in_extension,
+        } => {
             *line_bytes += 1;
             if *line_bytes > CHUNK_LINE_BYTES_MAX {
                 return Progress::Lost;
@@ -166,7 +186,10 @@ fn step_line(state: &mut ChunkState, byte: u8) -> Progress {
                 (b'\n', _) if *line_bytes < 2 => return Progress::Lost,
                 (b'\n', _) => {
                     *state = match *size {
-                        0 => ChunkState::Trailer { line_bytes: 0, all_bytes: 0 },
+                        0 => ChunkState::Trailer {
+                            line_bytes: 0,
+                            all_bytes: 0,
+                        },
                         size => ChunkState::Data(size.saturating_add(2)),
                     };
                 }
@@ -180,7 +203,10 @@ fn step_line(state: &mut ChunkState, byte: u8) -> Progress {
             }
             Progress::More
         }
-        ChunkState::Trailer { line_bytes, all_bytes } => {
+        ChunkState::Trailer {
+            line_bytes,
+            all_bytes,
+        } => {
             *all_bytes += 1;
             match byte {
                 b'\n' if *line_bytes == 0 => return Progress::Done,
@@ -188,7 +214,11 @@ fn step_line(state: &mut ChunkState, byte: u8) -> Progress {
                 b'\r' => {}
                 _ => *line_bytes += 1,
             }
-            if *all_bytes > CHUNK_LINE_BYTES_MAX { Progress::Lost } else { Progress::More }
+            if *all_bytes > CHUNK_LINE_BYTES_MAX {
+                Progress::Lost
+            } else {
+                Progress::More
+            }
         }
         ChunkState::Data(_) => Progress::More,
     }
@@ -199,20 +229,41 @@ mod tests {
     use super::*;
 
     fn header<'a>(name: &'a str, value: &'a str) -> Header<'a> {
-        Header { name, value: value.as_bytes() }
+        Header {
+            name,
+            value: value.as_bytes(),
+        }
     }
 
     #[test]
     fn framing_follows_the_standard() {
         let length = [header("Content-Length", "12")];
-        assert_eq!(Framing::of_response(200, Some("GET"), &length), Framing::Length(12));
-        assert_eq!(Framing::of_response(200, Some("HEAD"), &length), Framing::Length(0));
-        assert_eq!(Framing::of_response(304, Some("GET"), &length), Framing::Length(0));
-        assert_eq!(Framing::of_response(200, Some("GET"), &[]), Framing::UntilClose);
+        assert_eq!(
+            Framing::of_response(200, Some("GET"), &length),
+            Framing::Length(12)
+        );
+        assert_eq!(
+            Framing::of_response(200, Some("HEAD"), &length),
+            Framing::Length(0)
+        );
+        assert_eq!(
+            Framing::of_response(304, Some("GET"), &length),
+            Framing::Length(0)
+        );
+        assert_eq!(
+            Framing::of_response(200, Some("GET"), &[]),
+            Framing::UntilClose
+        );
         assert_eq!(Framing::of_response(101, Some("GET"), &[]), Framing::Tunnel);
-        assert_eq!(Framing::of_response(200, Some("CONNECT"), &[]), Framing::Tunnel);
+        assert_eq!(
+            Framing::of_response(200, Some("CONNECT"), &[]),
+            Framing::Tunnel
+        );
         assert_eq!(Framing::of_request(&[]), Framing::Length(0));
-        let both = [header("content-length", "3"), header("Transfer-Encoding", "gzip, chunked")];
+        let both = [
+            header("content-length", "3"),
+            header("Transfer-Encoding", "gzip, chunked"),
+        ];
         assert!(matches!(Framing::of_request(&both), Framing::Chunked(_)));
         let contradiction = [header("content-length", "3"), header("Content-Length", "4")];
         assert_eq!(Framing::of_request(&contradiction), Framing::Invalid);
@@ -240,9 +291,18 @@ mod tests {
     #[test]
     fn a_hole_inside_chunk_data_is_harmless_and_elsewhere_is_a_loss() {
         let mut framing = Framing::Chunked(ChunkState::start());
-        assert_eq!(framing.consume(&mut b"3E8\r\nabc".as_slice(), &mut 999), Progress::More);
-        assert_eq!(framing.consume(&mut b"0\r\n\r\n".as_slice(), &mut 0), Progress::Done);
+        assert_eq!(
+            framing.consume(&mut b"3E8\r\nabc".as_slice(), &mut 999),
+            Progress::More
+        );
+        assert_eq!(
+            framing.consume(&mut b"0\r\n\r\n".as_slice(), &mut 0),
+            Progress::Done
+        );
         let mut framing = Framing::Chunked(ChunkState::start());
-        assert_eq!(framing.consume(&mut b"2\r\n".as_slice(), &mut 5), Progress::Lost);
+        assert_eq!(
+            framing.consume(&mut b"2\r\n".as_slice(), &mut 5),
+            Progress::Lost
+        );
     }
 }

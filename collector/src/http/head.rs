@@ -73,9 +73,9 @@ pub(super) fn looks_like_request(bytes: &[u8]) -> bool {
     match bytes.get(method) {
         None => method <= METHOD_BYTES_MAX,
         Some(b' ') => {
-            let target_fits = bytes
-                .get(method + 1)
-                .is_none_or(|byte| matches!(byte, b'/' | b'*') || byte.is_ascii_alphanumeric() || *byte == b'[');
+            let target_fits = bytes.get(method + 1).is_none_or(|byte| {
+                matches!(byte, b'/' | b'*') || byte.is_ascii_alphanumeric() || *byte == b'['
+            });
             method > 0 && method <= METHOD_BYTES_MAX && target_fits
         }
         Some(_) => false,
@@ -91,7 +91,10 @@ pub(super) fn looks_like_response(bytes: &[u8]) -> bool {
 
 /// Empty lines before a request line are allowed and ignored (RFC 9112, 2.2).
 pub(super) fn trim_leading_newlines(bytes: &[u8]) -> &[u8] {
-    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let blank = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count();
     bytes.get(blank..).unwrap_or_default()
 }
 
@@ -116,7 +119,11 @@ pub(super) fn parse_request<R>(
                 return Parsed::Malformed;
             };
             let framing = Framing::of_request(request.headers);
-            let line = RequestLine { method, target, minor_version };
+            let line = RequestLine {
+                method,
+                target,
+                minor_version,
+            };
             Parsed::Complete(length, (framing, read(line, request.headers)))
         }
     }
@@ -156,8 +163,17 @@ mod tests {
 
     #[test]
     fn a_head_that_is_not_whole_is_partial() {
-        assert_eq!(parse_request(b"GET / HTTP/1.1\r\nHost: a\r\n", |_, _| ()), Parsed::Partial);
-        assert_eq!(parse_response(b"HTTP/1.1 200 OK\r\n\r", |line, _| line.code), Parsed::Partial);
-        assert_eq!(parse_response(b"HTTP/1.1 204\r\n\r\n", |line, _| line.code), Parsed::Complete(16, 204));
+        assert_eq!(
+            parse_request(b"GET / HTTP/1.1\r\nHost: a\r\n", |_, _| ()),
+            Parsed::Partial
+        );
+        assert_eq!(
+            parse_response(b"HTTP/1.1 200 OK\r\n\r", |line, _| line.code),
+            Parsed::Partial
+        );
+        assert_eq!(
+            parse_response(b"HTTP/1.1 204\r\n\r\n", |line, _| line.code),
+            Parsed::Complete(16, 204)
+        );
     }
 }

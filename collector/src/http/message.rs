@@ -40,7 +40,12 @@ pub trait MessageSink {
     /// A request head; `started` is when its first byte was seen.
     fn request(&mut self, line: RequestLine<'_>, headers: &[Header<'_>], started: MonotonicNs);
     /// A response head. `None` as framing asks to be told by status, fields and the method answered.
-    fn response(&mut self, line: StatusLine, headers: &[Header<'_>], started: MonotonicNs) -> Framing;
+    fn response(
+        &mut self,
+        line: StatusLine,
+        headers: &[Header<'_>],
+        started: MonotonicNs,
+    ) -> Framing;
     /// Everything else.
     fn event(&mut self, event: MessageEvent);
 }
@@ -48,9 +53,14 @@ pub trait MessageSink {
 #[derive(Debug)]
 enum State {
     /// Between messages or inside a head; the bytes of the head so far.
-    Head { buffer: Vec<u8>, started: MonotonicNs },
+    Head {
+        buffer: Vec<u8>,
+        started: MonotonicNs,
+    },
     /// The head outgrew its limit: looking for its end without keeping it.
-    Oversized { tail: [u8; 4] },
+    Oversized {
+        tail: [u8; 4],
+    },
     Body(Framing),
     /// Looking for a segment that starts with a message.
     Searching,
@@ -69,12 +79,23 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder at the start of the stream, or in the middle of one that began before we looked.
     pub fn new(side: Side, from_start: bool) -> Self {
-        let state = if from_start { Self::fresh_head() } else { State::Searching };
-        Self { side, state, any_message: false }
+        let state = if from_start {
+            Self::fresh_head()
+        } else {
+            State::Searching
+        };
+        Self {
+            side,
+            state,
+            any_message: false,
+        }
     }
 
     const fn fresh_head() -> State {
-        State::Head { buffer: Vec::new(), started: MonotonicNs(0) }
+        State::Head {
+            buffer: Vec::new(),
+            started: MonotonicNs(0),
+        }
     }
 
     /// Bytes that are certain to follow and of no interest.
@@ -88,7 +109,10 @@ impl Decoder {
 
     /// Whether the current message ends when the sender closes.
     pub const fn ends_with_close(&self) -> bool {
-        matches!(self.state, State::Body(Framing::UntilClose | Framing::Tunnel))
+        matches!(
+            self.state,
+            State::Body(Framing::UntilClose | Framing::Tunnel)
+        )
     }
 
     /// From now on this direction is no longer HTTP (the other end accepted an upgrade).
@@ -139,8 +163,16 @@ impl Decoder {
         found
     }
 
-    fn head(&mut self, bytes: &mut &[u8], hole: u64, at: MonotonicNs, sink: &mut impl MessageSink) -> bool {
-        let State::Head { buffer, started } = &mut self.state else { return false };
+    fn head(
+        &mut self,
+        bytes: &mut &[u8],
+        hole: u64,
+        at: MonotonicNs,
+        sink: &mut impl MessageSink,
+    ) -> bool {
+        let State::Head { buffer, started } = &mut self.state else {
+            return false;
+        };
         if buffer.is_empty() {
             if self.side == Side::Request {
                 *bytes = head::trim_leading_newlines(bytes);
@@ -166,7 +198,9 @@ impl Decoder {
         match Self::parse(self.side, view, started, sink) {
             Parsed::Complete(length, framing) => {
                 self.any_message = true;
-                *bytes = bytes.get(length.saturating_sub(buffered)..).unwrap_or_default();
+                *bytes = bytes
+                    .get(length.saturating_sub(buffered)..)
+                    .unwrap_or_default();
                 sink.event(MessageEvent::Bytes(length as u64, at));
                 self.enter_body(framing, at, sink);
                 true
@@ -191,23 +225,34 @@ impl Decoder {
                 if whole.is_empty() {
                     whole.extend_from_slice(bytes);
                 }
-                self.state = State::Head { buffer: whole, started };
+                self.state = State::Head {
+                    buffer: whole,
+                    started,
+                };
                 false
             }
         }
     }
 
-    fn parse(side: Side, view: &[u8], started: MonotonicNs, sink: &mut impl MessageSink) -> Parsed<Framing> {
+    fn parse(
+        side: Side,
+        view: &[u8],
+        started: MonotonicNs,
+        sink: &mut impl MessageSink,
+    ) -> Parsed<Framing> {
         match side {
             Side::Request => {
-                let parsed = head::parse_request(view, |line, headers| sink.request(line, headers, started));
+                let parsed =
+                    head::parse_request(view, |line, headers| sink.request(line, headers, started));
                 match parsed {
                     Parsed::Complete(length, (framing, ())) => Parsed::Complete(length, framing),
                     Parsed::Partial => Parsed::Partial,
                     Parsed::Malformed => Parsed::Malformed,
                 }
             }
-            Side::Response => head::parse_response(view, |line, headers| sink.response(line, headers, started)),
+            Side::Response => {
+                head::parse_response(view, |line, headers| sink.response(line, headers, started))
+            }
         }
     }
 
@@ -222,8 +267,16 @@ impl Decoder {
         false
     }
 
-    fn oversized(&mut self, bytes: &mut &[u8], hole: u64, at: MonotonicNs, sink: &mut impl MessageSink) -> bool {
-        let State::Oversized { tail } = &mut self.state else { return false };
+    fn oversized(
+        &mut self,
+        bytes: &mut &[u8],
+        hole: u64,
+        at: MonotonicNs,
+        sink: &mut impl MessageSink,
+    ) -> bool {
+        let State::Oversized { tail } = &mut self.state else {
+            return false;
+        };
         let mut used = 0;
         for byte in *bytes {
             used += 1;
@@ -258,8 +311,16 @@ impl Decoder {
         }
     }
 
-    fn body(&mut self, bytes: &mut &[u8], hole: &mut u64, at: MonotonicNs, sink: &mut impl MessageSink) -> bool {
-        let State::Body(framing) = &mut self.state else { return false };
+    fn body(
+        &mut self,
+        bytes: &mut &[u8],
+        hole: &mut u64,
+        at: MonotonicNs,
+        sink: &mut impl MessageSink,
+    ) -> bool {
+        let State::Body(framing) = &mut self.state else {
+            return false;
+        };
         let before = bytes.len() as u64 + *hole;
         let progress = framing.consume(bytes, hole);
         let used = before - (bytes.len() as u64 + *hole);

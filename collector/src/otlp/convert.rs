@@ -1,5 +1,6 @@
 //! OTLP spans to rows of `otel_traces`, with the values that the OpenTelemetry Collector's exporter writes.
 
+use crate::trace_context::hex;
 use event_store::SpanRow;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
@@ -11,14 +12,19 @@ use opentelemetry_proto::tonic::{
 pub(super) fn rows(request: ExportTraceServiceRequest) -> Vec<SpanRow> {
     let mut rows = Vec::new();
     for resource_spans in request.resource_spans {
-        let resource = resource_spans.resource.map(|resource| pairs(resource.attributes)).unwrap_or_default();
+        let resource = resource_spans
+            .resource
+            .map(|resource| pairs(resource.attributes))
+            .unwrap_or_default();
         let service = resource
             .iter()
             .find(|(key, _)| key == "service.name")
             .map_or_else(|| "unknown".to_owned(), |(_, value)| value.clone());
         for scope_spans in resource_spans.scope_spans {
-            let (scope_name, scope_version) =
-                scope_spans.scope.map(|scope| (scope.name, scope.version)).unwrap_or_default();
+            let (scope_name, scope_version) = scope_spans
+                .scope
+                .map(|scope| (scope.name, scope.version))
+                .unwrap_or_default();
             for span in scope_spans.spans {
                 rows.push(row(span, &service, &resource, &scope_name, &scope_version));
             }
@@ -27,7 +33,13 @@ pub(super) fn rows(request: ExportTraceServiceRequest) -> Vec<SpanRow> {
     rows
 }
 
-fn row(span: Span, service: &str, resource: &[(String, String)], scope_name: &str, scope_version: &str) -> SpanRow {
+fn row(
+    span: Span,
+    service: &str,
+    resource: &[(String, String)],
+    scope_name: &str,
+    scope_version: &str,
+) -> SpanRow {
     let kind = match span.kind() {
         SpanKind::Unspecified => "Unspecified",
         SpanKind::Internal => "Internal",
@@ -55,14 +67,19 @@ fn row(span: Span, service: &str, resource: &[(String, String)], scope_name: &st
         scope_name: scope_name.to_owned(),
         scope_version: scope_version.to_owned(),
         span_attributes: pairs(span.attributes),
-        duration: span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano),
+        duration: span
+            .end_time_unix_nano
+            .saturating_sub(span.start_time_unix_nano),
         status_code: status_code.to_owned(),
         status_message: status.message,
     }
 }
 
 fn pairs(attributes: Vec<KeyValue>) -> Vec<(String, String)> {
-    attributes.into_iter().map(|pair| (pair.key, pair.value.map(text).unwrap_or_default())).collect()
+    attributes
+        .into_iter()
+        .map(|pair| (pair.key, pair.value.map(text).unwrap_or_default()))
+        .collect()
 }
 
 fn text(value: AnyValue) -> String {
@@ -77,13 +94,10 @@ fn text(value: AnyValue) -> String {
             serde_json::to_string(&items).unwrap_or_default()
         }
         Some(Value::KvlistValue(list)) => {
-            let items: std::collections::BTreeMap<String, String> = pairs(list.values).into_iter().collect();
+            let items: std::collections::BTreeMap<String, String> =
+                pairs(list.values).into_iter().collect();
             serde_json::to_string(&items).unwrap_or_default()
         }
         _ => String::new(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

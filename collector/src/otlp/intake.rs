@@ -36,21 +36,22 @@ impl Intake {
     /// When the queue is full; nothing of the request was taken.
     pub fn offer(&self, request: ExportTraceServiceRequest) -> Result<(), Full> {
         let spans = count(&request);
-        match self.queue.try_send(request) {
-            Ok(()) => {
-                self.ledger.add(Line::SpansReceived, spans);
-                Ok(())
-            }
-            Err(_) => {
-                self.ledger.add(Line::SpansRefused, spans);
-                Err(Full)
-            }
+        if let Ok(()) = self.queue.try_send(request) {
+            self.ledger.add(Line::SpansReceived, spans);
+            Ok(())
+        } else {
+            self.ledger.add(Line::SpansRefused, spans);
+            Err(Full)
         }
     }
 }
 
 /// Opens the queue and starts its writer. The writer ends when every [`Intake`] has been dropped.
-pub fn intake(store: Store, forward: Option<String>, ledger: Arc<Ledger>) -> (Intake, JoinHandle<()>) {
+pub fn intake(
+    store: Store,
+    forward: Option<String>,
+    ledger: Arc<Ledger>,
+) -> (Intake, JoinHandle<()>) {
     let (queue, requests) = mpsc::channel(SPAN_BATCHES_MAX);
     let writer = Writer {
         store,
@@ -102,12 +103,17 @@ impl Writer {
             };
             match inserted.await {
                 Ok(()) => return self.ledger.add(Line::SpansStored, rows.len() as u64),
-                Err(error) if attempt == 1 => tracing::warn!("the store does not take spans, trying on: {error}"),
+                Err(error) if attempt == 1 => {
+                    tracing::warn!("the store does not take spans, trying on: {error}");
+                }
                 Err(_) => self.ledger.add(Line::InsertsRetried, 1),
             }
             tokio::time::sleep(RETRY_AFTER).await;
         }
-        tracing::error!(spans = rows.len(), "spans dropped: the store was away for too long");
+        tracing::error!(
+            spans = rows.len(),
+            "spans dropped: the store was away for too long"
+        );
         self.ledger.add(Line::SpansDropped, rows.len() as u64);
     }
 
@@ -133,6 +139,9 @@ impl Writer {
 }
 
 fn count(request: &ExportTraceServiceRequest) -> u64 {
-    let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+    let scopes = request
+        .resource_spans
+        .iter()
+        .flat_map(|resource| &resource.scope_spans);
     scopes.map(|scope| scope.spans.len() as u64).sum()
 }

@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use prost::Message as _;
 
-use super::Intake;
+use super::{Full, Intake};
 use crate::limits::OTLP_BODY_BYTES_MAX;
 
 struct Service(Intake);
@@ -29,14 +29,15 @@ impl TraceService for Service {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         self.0
             .offer(request.into_inner())
-            .map_err(|_| tonic::Status::unavailable("the queue of spans is full, try again"))?;
+            .map_err(|Full| tonic::Status::unavailable("the queue of spans is full, try again"))?;
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
 /// OTLP over gRPC.
 pub fn grpc_router(intake: Intake) -> Router {
-    let service = TraceServiceServer::new(Service(intake)).max_decoding_message_size(OTLP_BODY_BYTES_MAX);
+    let service =
+        TraceServiceServer::new(Service(intake)).max_decoding_message_size(OTLP_BODY_BYTES_MAX);
     tonic::service::Routes::new(service).into_axum_router()
 }
 
@@ -49,7 +50,12 @@ pub fn http_router(intake: Intake) -> Router {
 }
 
 async fn export(State(intake): State<Intake>, headers: HeaderMap, body: Bytes) -> Response {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
     let is_json = header("content-type").starts_with("application/json");
     let request = plain(&body, header("content-encoding")).and_then(|body| parse(&body, is_json));
     let request = match request {
@@ -57,7 +63,12 @@ async fn export(State(intake): State<Intake>, headers: HeaderMap, body: Bytes) -
         Err(message) => return (StatusCode::BAD_REQUEST, message).into_response(),
     };
     if intake.offer(request).is_err() {
-        return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], "the queue of spans is full").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [("retry-after", "1")],
+            "the queue of spans is full",
+        )
+            .into_response();
     }
     if is_json {
         ([("content-type", "application/json")], "{}").into_response()
@@ -73,10 +84,15 @@ fn plain(body: &[u8], encoding: &str) -> Result<Vec<u8>, String> {
         "gzip" => {
             let mut out = Vec::new();
             let limit = OTLP_BODY_BYTES_MAX as u64;
-            flate2::read::GzDecoder::new(body).take(limit).read_to_end(&mut out).map_err(|error| format!("the body is no gzip: {error}"))?;
+            flate2::read::GzDecoder::new(body)
+                .take(limit)
+                .read_to_end(&mut out)
+                .map_err(|error| format!("the body is no gzip: {error}"))?;
             Ok(out)
         }
-        other => Err(format!("content encoding `{other}` is not supported; use gzip or none")),
+        other => Err(format!(
+            "content encoding `{other}` is not supported; use gzip or none"
+        )),
     }
 }
 
@@ -84,6 +100,7 @@ fn parse(body: &[u8], is_json: bool) -> Result<ExportTraceServiceRequest, String
     if is_json {
         serde_json::from_slice(body).map_err(|error| format!("the body is no OTLP JSON: {error}"))
     } else {
-        ExportTraceServiceRequest::decode(body).map_err(|error| format!("the body is no OTLP protobuf: {error}"))
+        ExportTraceServiceRequest::decode(body)
+            .map_err(|error| format!("the body is no OTLP protobuf: {error}"))
     }
 }

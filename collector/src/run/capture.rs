@@ -60,7 +60,9 @@ impl std::fmt::Debug for CaptureOptions {
 /// # Errors
 /// When no thread can be started.
 pub fn spawn_capture(options: CaptureOptions) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("capture".to_owned()).spawn(move || Capture::new(options).run())
+    thread::Builder::new()
+        .name("capture".to_owned())
+        .spawn(move || Capture::new(options).run())
 }
 
 struct Capture {
@@ -74,7 +76,13 @@ struct Capture {
 impl Capture {
     fn new(options: CaptureOptions) -> Self {
         let now = Instant::now();
-        Self { options, out: Vec::new(), passed_on_at: now, clock_renewed_at: now, counted_at: now }
+        Self {
+            options,
+            out: Vec::new(),
+            passed_on_at: now,
+            clock_renewed_at: now,
+            counted_at: now,
+        }
     }
 
     fn run(mut self) {
@@ -98,11 +106,17 @@ impl Capture {
     }
 
     fn drain(&mut self) -> usize {
-        let CaptureOptions { source, pipeline, recorder, .. } = &mut self.options;
+        let CaptureOptions {
+            source,
+            pipeline,
+            recorder,
+            ..
+        } = &mut self.options;
         let out = &mut self.out;
         source.drain(
             |record| {
-                if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.append(record)) {
+                if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.append(record))
+                {
                     tracing::error!(%error, "recording stopped");
                     *recorder = None;
                 }
@@ -142,7 +156,13 @@ impl Capture {
     fn count(&mut self) {
         self.options.source.forward_log();
         match self.options.source.counters() {
-            Ok(counters) => *self.options.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters,
+            Ok(counters) => {
+                *self
+                    .options
+                    .counters
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = counters;
+            }
             Err(error) => tracing::warn!(%error, "the kernel's counters cannot be read"),
         }
     }

@@ -16,7 +16,11 @@ pub struct SideDoors {
 
 impl Default for SideDoors {
     fn default() -> Self {
-        Self { closing: watch::Sender::new(false), listeners: Vec::new(), writer: None }
+        Self {
+            closing: watch::Sender::new(false),
+            listeners: Vec::new(),
+            writer: None,
+        }
     }
 }
 
@@ -26,16 +30,19 @@ impl SideDoors {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn open(&mut self, address: SocketAddr, app: Router) -> anyhow::Result<()> {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("while listening on {address}; is another collector running?"))?;
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("while listening on {address}; is another collector running?")
+        })?;
         let mut closing = self.closing.subscribe();
         let until = async move {
             // An error means that the sender has gone, which is a reason to close as well.
-            closing.wait_for(|closing| *closing).await.map_or((), |_| ())
+            drop(closing.wait_for(|closing| *closing).await);
         };
         self.listeners.push(tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(until).await {
+            if let Err(error) = axum::serve(listener, app)
+                .with_graceful_shutdown(until)
+                .await
+            {
                 tracing::error!(%address, %error, "a listener ended");
             }
         }));

@@ -12,8 +12,8 @@ use std::sync::{
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-pub use doors::SideDoors;
 pub use capture::{CaptureOptions, KernelCounters, spawn_capture};
+pub use doors::SideDoors;
 pub use watchdog::{reason_for_silence, watch_for_silence};
 
 use crate::{exchange::Exchange, sink::Sink};
@@ -38,7 +38,10 @@ impl Stop {
 ///
 /// # Errors
 /// When the sink fails for good.
-pub async fn pump(mut batches: mpsc::Receiver<Vec<Exchange>>, sink: &mut impl Sink) -> anyhow::Result<()> {
+pub async fn pump(
+    mut batches: mpsc::Receiver<Vec<Exchange>>,
+    sink: &mut impl Sink,
+) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -29,20 +29,32 @@ pub fn reason_for_silence(ledger: &Ledger, ports: &[u16]) -> Option<String> {
         return None;
     }
     let foreign = [
-        (Line::ForeignTls, "the traffic is TLS, which packets do not show; watch the plain port behind it"),
-        (Line::ForeignHttp2, "the traffic is HTTP/2, which this version does not decode"),
+        (
+            Line::ForeignTls,
+            "the traffic is TLS, which packets do not show; watch the plain port behind it",
+        ),
+        (
+            Line::ForeignHttp2,
+            "the traffic is HTTP/2, which this version does not decode",
+        ),
         (Line::ForeignOther, "the traffic is not HTTP"),
     ];
     if let Some((_, reason)) = foreign.iter().find(|(line, _)| ledger.get(*line) > 0) {
         return Some((*reason).to_owned());
     }
-    let silent: Vec<String> =
-        ports.iter().filter(|port| find_listener(**port).is_none()).map(ToString::to_string).collect();
+    let silent: Vec<String> = ports
+        .iter()
+        .filter(|port| find_listener(**port).is_none())
+        .map(ToString::to_string)
+        .collect();
     Some(if ledger.get(Line::RecordsRead) > 0 {
         "segments arrive, but no whole exchange among them yet".to_owned()
     } else if silent.is_empty() {
         "no traffic arrives on the watched ports".to_owned()
     } else {
-        format!("no process of this host listens on port {}", silent.join(", "))
+        format!(
+            "no process of this host listens on port {}",
+            silent.join(", ")
+        )
     })
 }

@@ -73,10 +73,15 @@ impl ClickHouseSink {
 
     async fn flush(&mut self) -> anyhow::Result<()> {
         while !self.pending.is_empty() {
-            let rest = self.pending.split_off(self.pending.len().min(INSERT_ROWS_MAX));
+            let rest = self
+                .pending
+                .split_off(self.pending.len().min(INSERT_ROWS_MAX));
             let rows = std::mem::replace(&mut self.pending, rest);
             self.sequence += 1;
-            let batch = Batch { token: format!("{}-{}", self.run_id, self.sequence), rows };
+            let batch = Batch {
+                token: format!("{}-{}", self.run_id, self.sequence),
+                rows,
+            };
             // Order is kept: as long as older batches wait on disk, newer ones queue behind them.
             if self.away_until.is_none() && self.spool.is_empty()? {
                 match self.deliver(&batch).await {
@@ -95,7 +100,10 @@ impl ClickHouseSink {
             Kept::Yes => self.ledger.add(Line::ExchangesSpooled, rows),
             Kept::Full => {
                 self.ledger.add(Line::ExchangesDroppedSpoolFull, rows);
-                tracing::error!(rows, "the spool is full, exchanges are dropped; bring the store back or raise --spool-bytes");
+                tracing::error!(
+                    rows,
+                    "the spool is full, exchanges are dropped; bring the store back or raise --spool-bytes"
+                );
             }
         }
         Ok(())
@@ -118,7 +126,9 @@ impl ClickHouseSink {
                 }
                 Oldest::Batch(path, batch) => match self.deliver(&batch).await {
                     Ok(()) => {
-                        self.spool.remove(&path).context("while removing a delivered batch")?;
+                        self.spool
+                            .remove(&path)
+                            .context("while removing a delivered batch")?;
                         if self.away_until.take().is_some() {
                             tracing::info!("the store is back");
                         }
@@ -139,13 +149,20 @@ impl ClickHouseSink {
                 self.store.migrate().await?;
                 self.migrated = true;
             }
-            self.store.insert_exchanges(&batch.rows, &batch.token).await?;
+            self.store
+                .insert_exchanges(&batch.rows, &batch.token)
+                .await?;
             let spans: Vec<_> = batch.rows.iter().filter_map(rows::span_of).collect();
-            self.store.insert_spans(&spans, &format!("{}-spans", batch.token)).await?;
+            self.store
+                .insert_spans(&spans, &format!("{}-spans", batch.token))
+                .await?;
             anyhow::Ok(spans.len())
         };
-        let spans = tokio::time::timeout(INSERT_TIMEOUT, work).await.context("the store does not answer")??;
-        self.ledger.add(Line::ExchangesStored, batch.rows.len() as u64);
+        let spans = tokio::time::timeout(INSERT_TIMEOUT, work)
+            .await
+            .context("the store does not answer")??;
+        self.ledger
+            .add(Line::ExchangesStored, batch.rows.len() as u64);
         self.ledger.add(Line::SpansStored, spans as u64);
         Ok(())
     }
@@ -188,7 +205,10 @@ impl Sink for ClickHouseSink {
         }
         let left = self.spool.len()?;
         if left > 0 {
-            tracing::warn!(batches = left, "batches stay in the spool; the next start delivers them");
+            tracing::warn!(
+                batches = left,
+                "batches stay in the spool; the next start delivers them"
+            );
         }
         Ok(())
     }

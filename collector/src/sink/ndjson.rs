@@ -43,7 +43,10 @@ impl NdjsonSink {
                     .with_context(|| format!("while opening {} for appending", path.display()))?,
             ),
         };
-        Ok(Self { out: BufWriter::with_capacity(256 * 1024, out), ledger })
+        Ok(Self {
+            out: BufWriter::with_capacity(256 * 1024, out),
+            ledger,
+        })
     }
 
     fn write_all(&mut self, batch: &[Exchange]) -> io::Result<()> {

@@ -49,7 +49,10 @@ pub(super) fn span_of(row: &ExchangeRow) -> Option<SpanRow> {
     };
     let mut attributes = vec![
         ("http.request.method".to_owned(), method.to_owned()),
-        ("network.protocol.version".to_owned(), row.protocol.trim_start_matches("http/").to_owned()),
+        (
+            "network.protocol.version".to_owned(),
+            row.protocol.trim_start_matches("http/").to_owned(),
+        ),
         ("server.address".to_owned(), row.server_address.clone()),
         ("server.port".to_owned(), row.server_port.to_string()),
         ("client.address".to_owned(), row.client_address.clone()),
@@ -58,19 +61,33 @@ pub(super) fn span_of(row: &ExchangeRow) -> Option<SpanRow> {
     let optional = [
         ("url.path", row.path.clone()),
         ("http.route", row.route.clone()),
-        ("http.response.status_code", row.status_code.map(|status| status.to_string())),
+        (
+            "http.response.status_code",
+            row.status_code.map(|status| status.to_string()),
+        ),
         ("weir.event", row.event.clone()),
         ("weir.ttfb_ns", row.ttfb_ns.map(|ns| ns.to_string())),
     ];
-    attributes.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
-    attributes.extend(row.attributes.iter().map(|(name, value)| (format!("weir.{name}"), value.clone())));
+    attributes.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?))),
+    );
+    attributes.extend(
+        row.attributes
+            .iter()
+            .map(|(name, value)| (format!("weir.{name}"), value.clone())),
+    );
     Some(SpanRow {
         timestamp: row.timestamp,
         trace_id: row.trace_id.clone()?,
         span_id: row.span_id.clone()?,
         parent_span_id: row.parent_span_id.clone().unwrap_or_default(),
         trace_state: String::new(),
-        span_name: row.route.as_ref().map_or_else(|| method.to_owned(), |route| format!("{method} {route}")),
+        span_name: row
+            .route
+            .as_ref()
+            .map_or_else(|| method.to_owned(), |route| format!("{method} {route}")),
         span_kind: if is_server { "Server" } else { "Client" }.to_owned(),
         service_name: row.service.clone().unwrap_or_else(|| "unknown".to_owned()),
         resource_attributes: vec![("telemetry.sdk.name".to_owned(), "weir".to_owned())],

@@ -61,9 +61,19 @@ impl Spool {
     /// When the folder cannot be created or listed.
     pub fn open(folder: &Path, bytes_limit: u64) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let spool = Self { folder: folder.to_owned(), bytes_limit, sequence: 0 };
-        let last = spool.files()?.last().and_then(|path| path.file_stem()?.to_str()?.parse::<u64>().ok());
-        Ok(Self { sequence: last.unwrap_or(0), ..spool })
+        let spool = Self {
+            folder: folder.to_owned(),
+            bytes_limit,
+            sequence: 0,
+        };
+        let last = spool
+            .files()?
+            .last()
+            .and_then(|path| path.file_stem()?.to_str()?.parse::<u64>().ok());
+        Ok(Self {
+            sequence: last.unwrap_or(0),
+            ..spool
+        })
     }
 
     /// Puts a batch on disk, synced.
@@ -72,7 +82,11 @@ impl Spool {
     /// When the disk fails.
     pub fn push(&mut self, batch: &Batch) -> io::Result<Kept> {
         let mut body = Vec::with_capacity(batch.rows.len() * 512);
-        body.extend_from_slice(&u16::try_from(batch.token.len()).unwrap_or(u16::MAX).to_le_bytes());
+        body.extend_from_slice(
+            &u16::try_from(batch.token.len())
+                .unwrap_or(u16::MAX)
+                .to_le_bytes(),
+        );
         body.extend_from_slice(batch.token.as_bytes());
         for row in &batch.rows {
             serde_json::to_writer(&mut body, row)?;
@@ -82,7 +96,9 @@ impl Spool {
             return Ok(Kept::Full);
         }
         self.sequence += 1;
-        let path = self.folder.join(format!("{:020}.{EXTENSION}", self.sequence));
+        let path = self
+            .folder
+            .join(format!("{:020}.{EXTENSION}", self.sequence));
         let unfinished = path.with_extension("tmp");
         let mut file = File::create(&unfinished)?;
         file.write_all(MAGIC)?;
@@ -99,7 +115,9 @@ impl Spool {
     /// # Errors
     /// When the disk fails.
     pub fn oldest(&self) -> io::Result<Oldest> {
-        let Some(path) = self.files()?.into_iter().next() else { return Ok(Oldest::Empty) };
+        let Some(path) = self.files()?.into_iter().next() else {
+            return Ok(Oldest::Empty);
+        };
         let bytes = fs::read(&path)?;
         if let Some(batch) = parse(&bytes) {
             return Ok(Oldest::Batch(path, batch));
@@ -134,14 +152,20 @@ impl Spool {
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        self.files()?.iter().map(|path| path.metadata().map(|data| data.len())).sum()
+        self.files()?
+            .iter()
+            .map(|path| path.metadata().map(|data| data.len()))
+            .sum()
     }
 
     fn files(&self) -> io::Result<Vec<PathBuf>> {
         let mut files: Vec<PathBuf> = fs::read_dir(&self.folder)?
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<io::Result<Vec<PathBuf>>>()?;
-        files.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
+        files.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == EXTENSION)
+        });
         files.sort();
         Ok(files)
     }
@@ -160,10 +184,14 @@ fn parse(bytes: &[u8]) -> Option<Batch> {
     }
     let (length, rest) = body.split_first_chunk::<2>()?;
     let (token, rows) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-    let rows = rows.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let rows = rows
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
     Some(Batch {
         token: String::from_utf8(token.to_vec()).ok()?,
-        rows: rows.map(|line| serde_json::from_slice(line).ok()).collect::<Option<Vec<_>>>()?,
+        rows: rows
+            .map(|line| serde_json::from_slice(line).ok())
+            .collect::<Option<Vec<_>>>()?,
     })
 }
 
@@ -181,7 +209,10 @@ mod tests {
             "outcome": "ok", "attributes": [["device", "phone"]],
         }))
         .unwrap();
-        Batch { token: token.to_owned(), rows: vec![row; rows] }
+        Batch {
+            token: token.to_owned(),
+            rows: vec![row; rows],
+        }
     }
 
     #[test]
@@ -193,7 +224,9 @@ mod tests {
         let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
         spool.push(&batch("b", 1)).unwrap();
         for expected in [batch("a", 2), batch("b", 1)] {
-            let Oldest::Batch(path, found) = spool.oldest().unwrap() else { panic!("a batch waits") };
+            let Oldest::Batch(path, found) = spool.oldest().unwrap() else {
+                panic!("a batch waits")
+            };
             assert_eq!(found, expected);
             spool.remove(&path).unwrap();
         }

@@ -9,7 +9,9 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// Not mounted anywhere.
-    #[error("no cgroup v2 is mounted; mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
+    #[error(
+        "no cgroup v2 is mounted; mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`"
+    )]
     NotMounted,
     /// The mount table cannot be read.
     #[error("cannot read {path}")]
@@ -28,8 +30,10 @@ pub enum CgroupError {
 /// When the mount table is unreadable or lists none.
 pub fn mount_point() -> Result<PathBuf, CgroupError> {
     let path = Path::new("/proc/self/mounts");
-    let table = fs::read_to_string(path)
-        .map_err(|source| CgroupError::Unreadable { path: path.to_owned(), source })?;
+    let table = fs::read_to_string(path).map_err(|source| CgroupError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
     find(&table).ok_or(CgroupError::NotMounted)
 }
 
@@ -42,7 +46,10 @@ pub fn open(path: Option<&Path>) -> Result<(PathBuf, File), CgroupError> {
         Some(path) => path.to_owned(),
         None => mount_point()?,
     };
-    let file = File::open(&path).map_err(|source| CgroupError::Unreadable { path: path.clone(), source })?;
+    let file = File::open(&path).map_err(|source| CgroupError::Unreadable {
+        path: path.clone(),
+        source,
+    })?;
     Ok((path, file))
 }
 
@@ -61,7 +68,10 @@ mod tests {
     #[test]
     fn the_second_version_is_found_beside_the_first() {
         let mounts = "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/my\\040unified cgroup2 rw 0 0\n";
-        assert_eq!(find(mounts), Some(PathBuf::from("/sys/fs/cgroup/my unified")));
+        assert_eq!(
+            find(mounts),
+            Some(PathBuf::from("/sys/fs/cgroup/my unified"))
+        );
         assert_eq!(find("cgroup /sys/fs/cgroup cgroup rw 0 0\n"), None);
     }
 }

@@ -23,7 +23,9 @@ pub enum SourceError {
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     /// The object was refused when loading.
-    #[error("the kernel refused the BPF object: run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and see `collector doctor`")]
+    #[error(
+        "the kernel refused the BPF object: run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and see `collector doctor`"
+    )]
     Load(#[source] Box<aya::EbpfError>),
     /// A program was refused.
     #[error("the kernel refused program {program} at {place}: {hint}")]
@@ -58,7 +60,9 @@ pub struct KernelSource {
 
 impl std::fmt::Debug for KernelSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KernelSource").field("cgroup", &self.cgroup).finish_non_exhaustive()
+        f.debug_struct("KernelSource")
+            .field("cgroup", &self.cgroup)
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,12 +71,25 @@ impl std::fmt::Debug for KernelSource {
 #[repr(transparent)]
 struct FlowKeyPod(FlowKey);
 
-#[expect(unsafe_code, reason = "the key crosses the kernel border as plain bytes")]
+#[expect(
+    unsafe_code,
+    reason = "the key crosses the kernel border as plain bytes"
+)]
 // SAFETY: FlowKey is repr(C), `Copy`, without padding or pointers; any bytes are a valid value.
 unsafe impl aya::Pod for FlowKeyPod {}
 
 /// Which side of connections to watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, clap::ValueEnum, Default)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    serde::Deserialize,
+    serde::Serialize,
+    clap::ValueEnum,
+    Default,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum WatchSide {
     /// Where the port is local: beside the server.
@@ -99,27 +116,51 @@ impl KernelSource {
     ///
     /// # Errors
     /// See [`SourceError`].
-    pub fn attach(cgroup: Option<&Path>, ports: &[u16], side: WatchSide) -> Result<Self, SourceError> {
+    pub fn attach(
+        cgroup: Option<&Path>,
+        ports: &[u16],
+        side: WatchSide,
+    ) -> Result<Self, SourceError> {
         let (path, cgroup) = cgroup::open(cgroup)?;
-        let mut bpf = EbpfLoader::new().load(ebpf_probes::OBJECT).map_err(|error| SourceError::Load(Box::new(error)))?;
+        let mut bpf = EbpfLoader::new()
+            .load(ebpf_probes::OBJECT)
+            .map_err(|error| SourceError::Load(Box::new(error)))?;
         let mut watched: Array<_, u8> = take_map(&mut bpf, names::PORTS)?;
         for port in ports {
-            watched.set(u32::from(*port), side.bits(), 0).map_err(map_error(names::PORTS))?;
+            watched
+                .set(u32::from(*port), side.bits(), 0)
+                .map_err(map_error(names::PORTS))?;
         }
-        let attachments = [(names::INGRESS, CgroupSkbAttachType::Ingress), (names::EGRESS, CgroupSkbAttachType::Egress)];
+        let attachments = [
+            (names::INGRESS, CgroupSkbAttachType::Ingress),
+            (names::EGRESS, CgroupSkbAttachType::Egress),
+        ];
         for (name, direction) in attachments {
             let program = bpf.program_mut(name).ok_or(SourceError::Missing(name))?;
             let refused = |place: String, hint| {
-                move |source| SourceError::Program { program: name, place, hint, source: Box::new(source) }
+                move |source| SourceError::Program {
+                    program: name,
+                    place,
+                    hint,
+                    source: Box::new(source),
+                }
             };
-            let program: &mut CgroupSkb =
-                program.try_into().map_err(refused("load".to_owned(), "rebuild with `cargo xtask build-ebpf`"))?;
-            program.load().map_err(refused("load".to_owned(), "this needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"))?;
+            let program: &mut CgroupSkb = program.try_into().map_err(refused(
+                "load".to_owned(),
+                "rebuild with `cargo xtask build-ebpf`",
+            ))?;
+            program.load().map_err(refused(
+                "load".to_owned(),
+                "this needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+            ))?;
             // A BPF link always allows other programs beside it, and the kernel refuses the flag that would
             // say so; `Single` is how aya spells "no flags".
             program
                 .attach(&cgroup, direction, CgroupAttachMode::Single)
-                .map_err(refused(path.display().to_string(), "another program may hold the hook exclusively; see `bpftool cgroup tree`"))?;
+                .map_err(refused(
+                    path.display().to_string(),
+                    "another program may hold the hook exclusively; see `bpftool cgroup tree`",
+                ))?;
         }
         let logger = EbpfLogger::init(&mut bpf)
             .inspect_err(|error| tracing::warn!(%error, "the kernel programs' log cannot be read"))
@@ -140,10 +181,16 @@ impl KernelSource {
     }
 
     /// Takes records until the ring is empty or `enough` says so. Returns how many were taken.
-    pub fn drain(&mut self, mut take: impl FnMut(&[u8]) -> Option<SkipHint>, enough: usize) -> usize {
+    pub fn drain(
+        &mut self,
+        mut take: impl FnMut(&[u8]) -> Option<SkipHint>,
+        enough: usize,
+    ) -> usize {
         let mut taken = 0;
         while taken < enough {
-            let Some(record) = self.ring.next() else { break };
+            let Some(record) = self.ring.next() else {
+                break;
+            };
             let hint = take(&record);
             drop(record);
             taken += 1;
@@ -165,7 +212,10 @@ impl KernelSource {
         Counter::ALL
             .iter()
             .map(|(counter, name)| {
-                let values = self.counters.get(&(*counter as u32), 0).map_err(map_error(names::COUNTERS))?;
+                let values = self
+                    .counters
+                    .get(&(*counter as u32), 0)
+                    .map_err(map_error(names::COUNTERS))?;
                 Ok((*name, values.iter().sum()))
             })
             .collect()
@@ -179,7 +229,10 @@ impl KernelSource {
     }
 }
 
-fn take_map<T: TryFrom<aya::maps::Map, Error = MapError>>(bpf: &mut Ebpf, name: &'static str) -> Result<T, SourceError> {
+fn take_map<T: TryFrom<aya::maps::Map, Error = MapError>>(
+    bpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, SourceError> {
     let map = bpf.take_map(name).ok_or(SourceError::Missing(name))?;
     T::try_from(map).map_err(map_error(name))
 }

@@ -24,21 +24,32 @@ pub struct ProcListeners {
 impl ProcListeners {
     /// `names`: configured service per port.
     pub fn new(names: HashMap<u16, String>) -> Self {
-        Self { names, known: HashMap::new() }
+        Self {
+            names,
+            known: HashMap::new(),
+        }
     }
 }
 
 impl Listeners for ProcListeners {
     fn of_port(&mut self, port: u16) -> Listener {
         if let Some((listener, looked_up)) = self.known.get(&port) {
-            let believe = if listener.pid.is_some() { BELIEVE_FOR } else { RETRY_AFTER };
+            let believe = if listener.pid.is_some() {
+                BELIEVE_FOR
+            } else {
+                RETRY_AFTER
+            };
             if looked_up.elapsed() < believe {
                 return listener.clone();
             }
         }
         let (pid, process) = find_listener(port).unzip();
         let service = self.names.get(&port).cloned().or_else(|| process.clone());
-        let listener = Listener { service, pid, process };
+        let listener = Listener {
+            service,
+            pid,
+            process,
+        };
         self.known.insert(port, (listener.clone(), Instant::now()));
         listener
     }
@@ -50,7 +61,10 @@ pub struct NamedListeners(pub HashMap<u16, String>);
 
 impl Listeners for NamedListeners {
     fn of_port(&mut self, port: u16) -> Listener {
-        Listener { service: self.0.get(&port).cloned(), ..Listener::default() }
+        Listener {
+            service: self.0.get(&port).cloned(),
+            ..Listener::default()
+        }
     }
 }
 
@@ -59,13 +73,24 @@ pub fn find_listener(port: u16) -> Option<(u32, String)> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| table.lines().filter_map(|line| listening_inode(line, port)).collect::<Vec<_>>())
+        .flat_map(|table| {
+            table
+                .lines()
+                .filter_map(|line| listening_inode(line, port))
+                .collect::<Vec<_>>()
+        })
         .collect();
     if inodes.is_empty() {
         return None;
     }
-    let targets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let targets: Vec<String> = inodes
+        .iter()
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let pids = fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let pid = pids.filter(|pid| holds_socket(*pid, &targets)).min()?;
     let process = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some((pid, process.trim().to_owned()))
@@ -77,7 +102,9 @@ pub fn ports_of_process(name: &str) -> Vec<u16> {
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
         .flat_map(|table| table.lines().filter_map(listening_port).collect::<Vec<_>>());
-    let mut ports: Vec<u16> = ports.filter(|port| find_listener(*port).is_some_and(|(_, process)| process == name)).collect();
+    let mut ports: Vec<u16> = ports
+        .filter(|port| find_listener(*port).is_some_and(|(_, process)| process == name))
+        .collect();
     ports.sort_unstable();
     ports.dedup();
     ports
@@ -99,10 +126,14 @@ fn listening_inode(line: &str, port: u16) -> Option<String> {
 }
 
 fn holds_socket(pid: u32, targets: &[String]) -> bool {
-    let Ok(descriptors) = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")) else { return false };
+    let Ok(descriptors) = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")) else {
+        return false;
+    };
     descriptors.flatten().any(|descriptor| {
-        fs::read_link(descriptor.path())
-            .is_ok_and(|link| link.to_str().is_some_and(|link| targets.iter().any(|target| target == link)))
+        fs::read_link(descriptor.path()).is_ok_and(|link| {
+            link.to_str()
+                .is_some_and(|link| targets.iter().any(|target| target == link))
+        })
     })
 }
 

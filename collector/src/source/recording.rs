@@ -55,9 +55,15 @@ impl<W: Write> Recorder<W> {
     /// When it cannot be written.
     pub fn append(&mut self, record: &[u8]) -> io::Result<()> {
         let used = ebpf_probes::abi::RecordHeader::parse(record)
-            .map_or(record.len(), |(_, captured)| ebpf_probes::abi::RECORD_HEADER_BYTES + captured.len());
+            .map_or(record.len(), |(_, captured)| {
+                ebpf_probes::abi::RECORD_HEADER_BYTES + captured.len()
+            });
         let record = record.get(..used).unwrap_or(record);
-        self.out.write_all(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+        self.out.write_all(
+            &u32::try_from(record.len())
+                .unwrap_or(u32::MAX)
+                .to_le_bytes(),
+        )?;
         self.out.write_all(record)
     }
 
@@ -89,14 +95,24 @@ impl<R: Read> Recording<R> {
         match input.read_exact(&mut magic) {
             Ok(()) if &magic == MAGIC => {}
             Ok(()) => return Err(RecordingError::Foreign),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(RecordingError::Foreign),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(RecordingError::Foreign);
+            }
             Err(error) => return Err(error.into()),
         }
         let (mut unix, mut monotonic) = ([0_u8; 8], [0_u8; 8]);
         input.read_exact(&mut unix)?;
         input.read_exact(&mut monotonic)?;
-        let anchor = ClockAnchor::fixed(UnixNanos(u64::from_le_bytes(unix)), MonotonicNs(u64::from_le_bytes(monotonic)));
-        Ok(Self { input, anchor, records: 0, buffer: Vec::new() })
+        let anchor = ClockAnchor::fixed(
+            UnixNanos(u64::from_le_bytes(unix)),
+            MonotonicNs(u64::from_le_bytes(monotonic)),
+        );
+        Ok(Self {
+            input,
+            anchor,
+            records: 0,
+            buffer: Vec::new(),
+        })
     }
 
     /// The clocks at the start of the recording.
@@ -117,7 +133,10 @@ impl<R: Read> Recording<R> {
         }
         let bytes = u32::from_le_bytes(length);
         if bytes > RECORD_BYTES_MAX {
-            return Err(RecordingError::Corrupt { records: self.records, bytes });
+            return Err(RecordingError::Corrupt {
+                records: self.records,
+                bytes,
+            });
         }
         self.buffer.resize(bytes as usize, 0);
         match self.input.read_exact(&mut self.buffer) {

@@ -93,7 +93,12 @@ impl Reassembler {
             self.advance(sequence, payload_bytes, captured, at, &mut pass);
             self.release(&mut pass);
         } else {
-            self.hold(Held { sequence, payload_bytes, captured: captured.to_vec(), at });
+            self.hold(Held {
+                sequence,
+                payload_bytes,
+                captured: captured.to_vec(),
+                at,
+            });
             self.give_up_if_hopeless(at, &mut pass);
         }
     }
@@ -125,24 +130,45 @@ impl Reassembler {
         let fresh = payload_bytes - already;
         self.next = Some(next.wrapping_add(fresh));
         let hole = u64::from(fresh).saturating_sub(bytes.len() as u64);
-        pass(Piece { bytes, hole, lost: false, at });
+        pass(Piece {
+            bytes,
+            hole,
+            lost: false,
+            at,
+        });
     }
 
     fn release(&mut self, pass: &mut impl FnMut(Piece<'_>)) {
         while let Some(next) = self.next {
-            if self.held.front().is_none_or(|held| distance(held.sequence, next) > 0) {
+            if self
+                .held
+                .front()
+                .is_none_or(|held| distance(held.sequence, next) > 0)
+            {
                 return;
             }
-            let Some(held) = self.held.pop_front() else { return };
+            let Some(held) = self.held.pop_front() else {
+                return;
+            };
             self.held_bytes = self.held_bytes.saturating_sub(held.captured.len());
-            self.advance(held.sequence, held.payload_bytes, &held.captured, held.at, pass);
+            self.advance(
+                held.sequence,
+                held.payload_bytes,
+                &held.captured,
+                held.at,
+                pass,
+            );
         }
     }
 
     fn hold(&mut self, segment: Held) {
-        let after = self.held.iter().rposition(|held| distance(held.sequence, segment.sequence) <= 0);
+        let after = self
+            .held
+            .iter()
+            .rposition(|held| distance(held.sequence, segment.sequence) <= 0);
         self.held_bytes += segment.captured.len();
-        self.held.insert(after.map_or(0, |index| index + 1), segment);
+        self.held
+            .insert(after.map_or(0, |index| index + 1), segment);
     }
 
     fn give_up_if_hopeless(&mut self, now: MonotonicNs, pass: &mut impl FnMut(Piece<'_>)) {
@@ -158,12 +184,19 @@ impl Reassembler {
     }
 
     fn jump_over_loss(&mut self, pass: &mut impl FnMut(Piece<'_>)) {
-        let (Some(next), Some(front)) = (self.next, self.held.front()) else { return };
+        let (Some(next), Some(front)) = (self.next, self.held.front()) else {
+            return;
+        };
         let missing = distance(front.sequence, next).max(0).unsigned_abs();
         let (at, sequence) = (front.at, front.sequence);
         if missing > 0 {
             self.next = Some(sequence);
-            pass(Piece { bytes: &[], hole: u64::from(missing), lost: true, at });
+            pass(Piece {
+                bytes: &[],
+                hole: u64::from(missing),
+                lost: true,
+                at,
+            });
         }
         self.release(pass);
     }
@@ -194,8 +227,13 @@ mod tests {
     fn reordered_and_repeated_segments_give_the_stream_once() {
         let mut reassembler = Reassembler::default();
         reassembler.start(99);
-        let segments: [(u32, &[u8]); 5] =
-            [(100, b"GET"), (105, b"HT"), (100, b"GET"), (103, b" /"), (104, b"/HTTP")];
+        let segments: [(u32, &[u8]); 5] = [
+            (100, b"GET"),
+            (105, b"HT"),
+            (100, b"GET"),
+            (103, b" /"),
+            (104, b"/HTTP"),
+        ];
         let (out, lost) = collect(&mut reassembler, &segments);
         assert_eq!((out.as_slice(), lost), (b"GET /HTTP".as_slice(), 0));
     }
@@ -213,13 +251,19 @@ mod tests {
         let mut reassembler = Reassembler::default();
         reassembler.start(0);
         let mut seen = Vec::new();
-        reassembler.push(11, 2, b"xy", MonotonicNs(0), |_| unreachable!("nothing in order"));
+        reassembler.push(11, 2, b"xy", MonotonicNs(0), |_| {
+            unreachable!("nothing in order")
+        });
         reassembler.push(13, 1, b"z", MonotonicNs(REORDER_AGE_NS_MAX + 1), |piece| {
             seen.push((piece.bytes.to_vec(), piece.hole, piece.lost));
         });
         assert_eq!(
             seen,
-            [(vec![], 10, true), (b"xy".to_vec(), 0, false), (b"z".to_vec(), 0, false)]
+            [
+                (vec![], 10, true),
+                (b"xy".to_vec(), 0, false),
+                (b"z".to_vec(), 0, false)
+            ]
         );
     }
 
@@ -227,7 +271,9 @@ mod tests {
     fn uncaptured_tails_are_holes_not_losses() {
         let mut reassembler = Reassembler::default();
         let mut pieces = Vec::new();
-        reassembler.push(5, 1000, b"head", MonotonicNs(1), |p| pieces.push((p.bytes.len(), p.hole, p.lost)));
+        reassembler.push(5, 1000, b"head", MonotonicNs(1), |p| {
+            pieces.push((p.bytes.len(), p.hole, p.lost));
+        });
         assert_eq!(pieces, [(4, 996, false)]);
         assert_eq!(reassembler.position(), Some(1005));
     }

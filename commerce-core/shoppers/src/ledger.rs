@@ -1,6 +1,10 @@
 //! What really happened, one line per request, from the side of those who did it.
 
-use std::{fs::File, io::{BufWriter, Write as _}, path::Path};
+use std::{
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::Path,
+};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -27,14 +31,19 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = File::create(path).with_context(|| format!("while creating {}", path.display()))?;
-        Ok(Self { out: BufWriter::new(file) })
+        let file =
+            File::create(path).with_context(|| format!("while creating {}", path.display()))?;
+        Ok(Self {
+            out: BufWriter::new(file),
+        })
     }
 
     pub(crate) fn append(&mut self, deeds: &[Deed]) -> anyhow::Result<()> {
         for deed in deeds {
             serde_json::to_writer(&mut self.out, deed).context("while writing the ledger")?;
-            self.out.write_all(b"\n").context("while writing the ledger")?;
+            self.out
+                .write_all(b"\n")
+                .context("while writing the ledger")?;
         }
         Ok(())
     }

@@ -13,7 +13,10 @@ use clap::Parser;
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinSet;
 
-use crate::{ledger::Ledger, shopper::{Mind, Shop, Shopper}};
+use crate::{
+    ledger::Ledger,
+    shopper::{Mind, Shop, Shopper},
+};
 
 /// Sends simulated shoppers into the shop and writes down what each one did.
 #[derive(Debug, Parser)]
@@ -50,7 +53,10 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match tokio::runtime::Runtime::new().context("while starting the runtime").and_then(|runtime| runtime.block_on(run(cli))) {
+    match tokio::runtime::Runtime::new()
+        .context("while starting the runtime")
+        .and_then(|runtime| runtime.block_on(run(cli)))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Without a terminal there is nobody to tell.
@@ -61,7 +67,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    anyhow::ensure!(cli.rate > 0.0 && cli.tenants > 0, "--rate and --tenants must be positive");
+    anyhow::ensure!(
+        cli.rate > 0.0 && cli.tenants > 0,
+        "--rate and --tenants must be positive"
+    );
     let shop = Arc::new(Shop::new(&cli.shop));
     let mut arrivals = StdRng::seed_from_u64(cli.seed);
     let mut inside = JoinSet::new();
@@ -72,7 +81,11 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         let gap = -(1.0 - arrivals.random::<f64>()).ln() / cli.rate;
         arrives_at += Duration::from_secs_f64(gap);
         let rng = StdRng::seed_from_u64(arrivals.next_u64());
-        let mind = Mind { cart_probability: cli.cart_probability, pay_probability: cli.pay_probability, think_ms: cli.think_ms };
+        let mind = Mind {
+            cart_probability: cli.cart_probability,
+            pay_probability: cli.pay_probability,
+            think_ms: cli.think_ms,
+        };
         let shopper = Shopper::new(number, cli.tenants, mind, rng);
         let shop = Arc::clone(&shop);
         inside.spawn(async move {

@@ -45,7 +45,10 @@ pub(crate) struct Shopper {
 
 impl Shop {
     pub(crate) fn new(url: &str) -> Self {
-        Self { http: reqwest::Client::new(), url: url.trim_end_matches('/').to_owned() }
+        Self {
+            http: reqwest::Client::new(),
+            url: url.trim_end_matches('/').to_owned(),
+        }
     }
 }
 
@@ -53,10 +56,28 @@ impl Shopper {
     pub(crate) fn new(number: u32, tenants: u32, mind: Mind, mut rng: StdRng) -> Self {
         let tenant = format!("t{}", number % tenants + 1);
         let user = format!("{tenant}-u{}", number / tenants + 1);
-        let pick = |list: &'static [&'static str], at: u32| list.get(at as usize % list.len()).copied().unwrap_or("other");
-        let (device, channel) = (pick(DEVICES, rng.next_u32()), pick(CHANNELS, rng.next_u32()));
+        let pick = |list: &'static [&'static str], at: u32| {
+            list.get(at as usize % list.len())
+                .copied()
+                .unwrap_or("other")
+        };
+        let (device, channel) = (
+            pick(DEVICES, rng.next_u32()),
+            pick(CHANNELS, rng.next_u32()),
+        );
         let session = format!("s{:016x}", rng.next_u64());
-        Self { number, tenant, user, device, channel, session, mind, rng, token: None, deeds: Vec::new() }
+        Self {
+            number,
+            tenant,
+            user,
+            device,
+            channel,
+            session,
+            mind,
+            rng,
+            token: None,
+            deeds: Vec::new(),
+        }
     }
 
     /// The whole visit; what was done comes back, mistakes included.
@@ -72,32 +93,73 @@ impl Shopper {
         }
         self.login(shop, PASSWORD).await?;
         self.think().await;
-        self.request(shop, "browse", "GET", "/products", None).await?;
+        self.request(shop, "browse", "GET", "/products", None)
+            .await?;
         if fills_cart {
             self.think().await;
             if clumsy {
-                self.request(shop, "cart", "POST", "/cart", Some(json!({ "sku": "sku-gone", "quantity": 1 }))).await?;
+                self.request(
+                    shop,
+                    "cart",
+                    "POST",
+                    "/cart",
+                    Some(json!({ "sku": "sku-gone", "quantity": 1 })),
+                )
+                .await?;
             }
-            self.request(shop, "cart", "POST", "/cart", Some(json!({ "sku": sku, "quantity": 1 }))).await?;
+            self.request(
+                shop,
+                "cart",
+                "POST",
+                "/cart",
+                Some(json!({ "sku": sku, "quantity": 1 })),
+            )
+            .await?;
         }
         if fills_cart && pays {
             self.think().await;
             if clumsy {
-                self.request(shop, "pay", "POST", "/pay", Some(json!({ "sku": sku, "quantity": 1, "card": "declined" }))).await?;
+                self.request(
+                    shop,
+                    "pay",
+                    "POST",
+                    "/pay",
+                    Some(json!({ "sku": sku, "quantity": 1, "card": "declined" })),
+                )
+                .await?;
             }
-            self.request(shop, "pay", "POST", "/pay", Some(json!({ "sku": sku, "quantity": 1, "card": "visa" }))).await?;
+            self.request(
+                shop,
+                "pay",
+                "POST",
+                "/pay",
+                Some(json!({ "sku": sku, "quantity": 1, "card": "visa" })),
+            )
+            .await?;
         }
         Ok(self.deeds)
     }
 
     async fn login(&mut self, shop: &Shop, password: &str) -> anyhow::Result<()> {
         let body = json!({ "tenant": self.tenant, "user": self.user, "password": password });
-        let answer = self.request(shop, "login", "POST", "/login", Some(body)).await?;
-        self.token = answer["token"].as_str().map(str::to_owned);
+        let answer = self
+            .request(shop, "login", "POST", "/login", Some(body))
+            .await?;
+        self.token = answer
+            .get("token")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         Ok(())
     }
 
-    async fn request(&mut self, shop: &Shop, event: &'static str, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    async fn request(
+        &mut self,
+        shop: &Shop,
+        event: &'static str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
         let method = reqwest::Method::from_bytes(method.as_bytes()).context("a method")?;
         let mut request = shop
             .http
@@ -106,7 +168,10 @@ impl Shopper {
             .header("x-device", self.device)
             .header("x-channel", self.channel)
             .header("cookie", format!("session_id={}", self.session))
-            .header("idempotency-key", format!("{}-{}", self.session, self.deeds.len()))
+            .header(
+                "idempotency-key",
+                format!("{}-{}", self.session, self.deeds.len()),
+            )
             .timeout(Duration::from_secs(20));
         if let Some(token) = &self.token {
             request = request.header("x-auth-token", token);
@@ -115,9 +180,15 @@ impl Shopper {
             request = request.json(&body);
         }
         let (ts, started) = (jiff::Timestamp::now().to_string(), Instant::now());
-        let response = request.send().await.with_context(|| format!("the shop did not answer {path}"))?;
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("the shop did not answer {path}"))?;
         let status = response.status().as_u16();
-        let answer = response.bytes().await.with_context(|| format!("the answer to {path} was cut"))?;
+        let answer = response
+            .bytes()
+            .await
+            .with_context(|| format!("the answer to {path} was cut"))?;
         self.deeds.push(Deed {
             shopper: self.number,
             tenant: self.tenant.clone(),

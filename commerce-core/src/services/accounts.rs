@@ -1,7 +1,13 @@
 //! Who may shop where: users of tenants, passwords, tokens.
 
 use argon2::{Argon2, PasswordVerifier as _, password_hash::phc::PasswordHash};
-use axum::{Json, Router, extract::State, http::StatusCode, response::{IntoResponse as _, Response}, routing::post};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
 use serde::Deserialize;
 use sqlx::SqlitePool;
 
@@ -22,21 +28,38 @@ struct Login {
 }
 
 pub(super) fn router(pool: SqlitePool, tokens: Tokens) -> Router {
-    Router::new().route("/login", post(login)).with_state(Accounts { pool, tokens })
+    Router::new()
+        .route("/login", post(login))
+        .with_state(Accounts { pool, tokens })
 }
 
-async fn login(State(accounts): State<Accounts>, Json(login): Json<Login>) -> Result<Response, Problem> {
-    let refused = || Problem::new(StatusCode::UNAUTHORIZED, "bad_credentials", "no such user, or another password");
-    let hash: Option<String> = sqlx::query_scalar("SELECT password_hash FROM accounts_users WHERE tenant_id = ? AND user_id = ?")
-        .bind(&login.tenant)
-        .bind(&login.user)
-        .fetch_optional(&accounts.pool)
-        .await?;
+async fn login(
+    State(accounts): State<Accounts>,
+    Json(login): Json<Login>,
+) -> Result<Response, Problem> {
+    let refused = || {
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "bad_credentials",
+            "no such user, or another password",
+        )
+    };
+    let hash: Option<String> = sqlx::query_scalar(
+        "SELECT password_hash FROM accounts_users WHERE tenant_id = ? AND user_id = ?",
+    )
+    .bind(&login.tenant)
+    .bind(&login.user)
+    .fetch_optional(&accounts.pool)
+    .await?;
     let hash = hash.ok_or_else(refused)?;
     // Verifying takes milliseconds of pure computation, by design; the runtime's threads are not for that.
     let password = login.password;
     let fits = tokio::task::spawn_blocking(move || {
-        PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        PasswordHash::new(&hash).is_ok_and(|hash| {
+            Argon2::default()
+                .verify_password(password.as_bytes(), &hash)
+                .is_ok()
+        })
     });
     if !fits.await.map_err(|error| Problem::internal(&error))? {
         return Err(refused());

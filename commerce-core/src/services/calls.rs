@@ -7,13 +7,24 @@ use axum::{
     http::{HeaderMap, HeaderName, Method, StatusCode},
     response::Response,
 };
-use opentelemetry::{Context, KeyValue, trace::{Status, TraceContextExt as _}};
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{Status, TraceContextExt as _},
+};
 
-use crate::{problem::Problem, telemetry::{Telemetry, traceparent}};
+use crate::{
+    problem::Problem,
+    telemetry::{Telemetry, traceparent},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers that travel with a call; all others stay where they are.
-const PASSED_ON: &[&str] = &["x-tenant-id", "x-user-id", "content-type", "idempotency-key"];
+const PASSED_ON: &[&str] = &[
+    "x-tenant-id",
+    "x-user-id",
+    "content-type",
+    "idempotency-key",
+];
 
 /// Calls other services.
 #[derive(Clone, Debug)]
@@ -36,16 +47,31 @@ pub struct Called {
 impl Caller {
     /// A caller whose spans belong to a service.
     pub fn new(telemetry: Telemetry) -> Self {
-        Self { http: reqwest::Client::new(), telemetry }
+        Self {
+            http: reqwest::Client::new(),
+            telemetry,
+        }
     }
 
     /// Calls `method url` with the headers that travel and a body.
     ///
     /// # Errors
     /// 502 when the service does not answer in time.
-    pub async fn call(&self, parent: &Context, method: Method, url: &str, headers: &HeaderMap, body: impl Into<reqwest::Body>) -> Result<Called, Problem> {
+    pub async fn call(
+        &self,
+        parent: &Context,
+        method: Method,
+        url: &str,
+        headers: &HeaderMap,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Called, Problem> {
         let context = self.telemetry.client_span(parent, method.as_str());
-        let mut request = self.http.request(method, url).timeout(TIMEOUT).header("traceparent", traceparent(&context)).body(body);
+        let mut request = self
+            .http
+            .request(method, url)
+            .timeout(TIMEOUT)
+            .header("traceparent", traceparent(&context))
+            .body(body);
         for name in PASSED_ON {
             if let Some(value) = headers.get(*name) {
                 request = request.header(HeaderName::from_static(name), value);
@@ -53,18 +79,29 @@ impl Caller {
         }
         let answer = async {
             let response = request.send().await?;
-            Ok::<_, reqwest::Error>(Called { status: response.status(), headers: response.headers().clone(), body: response.bytes().await? })
+            Ok::<_, reqwest::Error>(Called {
+                status: response.status(),
+                headers: response.headers().clone(),
+                body: response.bytes().await?,
+            })
         };
         let answer = answer.await;
         let span = context.span();
         match &answer {
-            Ok(called) => span.set_attribute(KeyValue::new("http.response.status_code", i64::from(called.status.as_u16()))),
+            Ok(called) => span.set_attribute(KeyValue::new(
+                "http.response.status_code",
+                i64::from(called.status.as_u16()),
+            )),
             Err(_) => span.set_status(Status::error("no answer")),
         }
         span.end();
         answer.map_err(|error| {
             tracing::warn!(%error, "a service did not answer");
-            Problem::new(StatusCode::BAD_GATEWAY, "upstream", "a service behind this one did not answer")
+            Problem::new(
+                StatusCode::BAD_GATEWAY,
+                "upstream",
+                "a service behind this one did not answer",
+            )
         })
     }
 }
@@ -76,7 +113,9 @@ impl Called {
         *response.status_mut() = self.status;
         for name in ["content-type", "x-auth-token"] {
             if let Some(value) = self.headers.get(name) {
-                response.headers_mut().insert(HeaderName::from_static(name), value.clone());
+                response
+                    .headers_mut()
+                    .insert(HeaderName::from_static(name), value.clone());
             }
         }
         response

@@ -29,28 +29,91 @@ pub(super) fn router(caller: Caller, tokens: Tokens, addresses: Addresses) -> Ro
         .route("/products/{sku}", get(catalogue))
         .route("/cart", post(catalogue))
         .route("/pay", post(orders))
-        .with_state(Gateway { caller, tokens, addresses })
+        .with_state(Gateway {
+            caller,
+            tokens,
+            addresses,
+        })
 }
 
-async fn login(State(gateway): State<Gateway>, Extension(context): Extension<Context>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+async fn login(
+    State(gateway): State<Gateway>,
+    Extension(context): Extension<Context>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
     let url = format!("http://{}/login", gateway.addresses.accounts);
-    Ok(gateway.caller.call(&context, Method::POST, &url, &headers, body).await?.into_response())
+    Ok(gateway
+        .caller
+        .call(&context, Method::POST, &url, &headers, body)
+        .await?
+        .into_response())
 }
 
-async fn catalogue(State(gateway): State<Gateway>, Extension(context): Extension<Context>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
-    gateway.pass(&context, gateway.addresses.catalogue, method, &uri, headers, body).await
+async fn catalogue(
+    State(gateway): State<Gateway>,
+    Extension(context): Extension<Context>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    gateway
+        .pass(
+            &context,
+            gateway.addresses.catalogue,
+            method,
+            &uri,
+            headers,
+            body,
+        )
+        .await
 }
 
-async fn orders(State(gateway): State<Gateway>, Extension(context): Extension<Context>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
-    gateway.pass(&context, gateway.addresses.orders, method, &uri, headers, body).await
+async fn orders(
+    State(gateway): State<Gateway>,
+    Extension(context): Extension<Context>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    gateway
+        .pass(
+            &context,
+            gateway.addresses.orders,
+            method,
+            &uri,
+            headers,
+            body,
+        )
+        .await
 }
 
 impl Gateway {
-    async fn pass(&self, context: &Context, to: SocketAddr, method: Method, uri: &Uri, mut headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+    async fn pass(
+        &self,
+        context: &Context,
+        to: SocketAddr,
+        method: Method,
+        uri: &Uri,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Problem> {
         let claims = self.tokens.check(&headers)?;
-        let user = HeaderValue::from_str(&claims.sub).map_err(|_| Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", "the token's user is not usable"))?;
+        let user = HeaderValue::from_str(&claims.sub).ok().ok_or_else(|| {
+            Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorised",
+                "the token's user is not usable",
+            )
+        })?;
         headers.insert("x-user-id", user);
         let url = format!("http://{to}{}", uri.path());
-        Ok(self.caller.call(context, method, &url, &headers, body).await?.into_response())
+        Ok(self
+            .caller
+            .call(context, method, &url, &headers, body)
+            .await?
+            .into_response())
     }
 }

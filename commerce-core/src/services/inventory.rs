@@ -1,6 +1,11 @@
 //! Stock. A deduction takes the whole quantity or nothing, and the same key deducts once.
 
-use axum::{Json, Router, extract::State, http::{HeaderMap, StatusCode}, routing::post};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 
@@ -16,13 +21,23 @@ pub(super) struct Deduction {
 }
 
 pub(super) fn router(pool: SqlitePool) -> Router {
-    Router::new().route("/deductions", post(deduct)).with_state(pool)
+    Router::new()
+        .route("/deductions", post(deduct))
+        .with_state(pool)
 }
 
-async fn deduct(State(pool): State<SqlitePool>, headers: HeaderMap, Json(wanted): Json<Deduction>) -> Result<StatusCode, Problem> {
+async fn deduct(
+    State(pool): State<SqlitePool>,
+    headers: HeaderMap,
+    Json(wanted): Json<Deduction>,
+) -> Result<StatusCode, Problem> {
     let (tenant, _) = identity(&headers)?;
     if wanted.quantity <= 0 {
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_quantity", "a quantity is positive"));
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "bad_quantity",
+            "a quantity is positive",
+        ));
     }
     // BEGIN IMMEDIATE: the key and the stock change together, and writers queue instead of failing half-way.
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -46,7 +61,11 @@ async fn deduct(State(pool): State<SqlitePool>, headers: HeaderMap, Json(wanted)
         .rows_affected();
     if deducted == 0 {
         // Dropping the transaction takes the key back too: a later retry may succeed after a restock.
-        return Err(Problem::new(StatusCode::CONFLICT, "out_of_stock", format!("not enough of {}", wanted.sku)));
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "out_of_stock",
+            format!("not enough of {}", wanted.sku),
+        ));
     }
     transaction.commit().await?;
     Ok(StatusCode::CREATED)

@@ -85,8 +85,8 @@ impl RecordHeader {
             reserved: u32::from_le_bytes(take(head, 64)?),
         };
         let captured = rest.get(..usize::try_from(header.captured_bytes).ok()?)?;
-        let sound = header.version == crate::ABI_VERSION
-            && header.captured_bytes <= header.payload_bytes;
+        let sound =
+            header.version == crate::ABI_VERSION && header.captured_bytes <= header.payload_bytes;
         sound.then_some((header, captured))
     }
 

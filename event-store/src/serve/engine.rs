@@ -34,7 +34,8 @@ type Query = unsafe extern "C" fn(
     *const usize,
     usize,
 ) -> QueryResult;
-type InsertStart = unsafe extern "C" fn(Connection, *const c_char, usize, *const c_char, usize) -> Insert;
+type InsertStart =
+    unsafe extern "C" fn(Connection, *const c_char, usize, *const c_char, usize) -> Insert;
 type InsertAppend = unsafe extern "C" fn(Insert, *const c_void, usize) -> c_int;
 type InsertDone = unsafe extern "C" fn(Insert) -> QueryResult;
 type InsertError = unsafe extern "C" fn(Insert) -> *const c_char;
@@ -68,7 +69,9 @@ struct Api {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// No library, or another one.
-    #[error("cannot load the ClickHouse engine from {path}: run `cargo xtask setup`, or name libchdb.so with --engine")]
+    #[error(
+        "cannot load the ClickHouse engine from {path}: run `cargo xtask setup`, or name libchdb.so with --engine"
+    )]
     Library {
         /// Where it was looked for.
         path: String,
@@ -77,7 +80,9 @@ pub enum EngineError {
         source: libloading::Error,
     },
     /// The engine does not open the folder.
-    #[error("the engine cannot open {0}: another event-store may be running on it, or it is not writable")]
+    #[error(
+        "the engine cannot open {0}: another event-store may be running on it, or it is not writable"
+    )]
     Open(String),
 }
 
@@ -124,7 +129,11 @@ unsafe impl Sync for Engine {}
 /// Looks a symbol up. The caller names the type that the library's header gives it.
 fn symbol<T: Copy>(library: &Library, name: &CStr) -> Result<T, libloading::Error> {
     // SAFETY: every use in `Api::load` pairs the name with the signature from the library's header.
-    unsafe { library.get::<T>(name.to_bytes_with_nul()).map(|symbol| *symbol) }
+    unsafe {
+        library
+            .get::<T>(name.to_bytes_with_nul())
+            .map(|symbol| *symbol)
+    }
 }
 
 impl Api {
@@ -160,15 +169,33 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub fn open(library: &Path, data: &Path) -> Result<Arc<Self>, EngineError> {
-        let api = Api::load(library)
-            .map_err(|source| EngineError::Library { path: library.display().to_string(), source })?;
-        let arguments = ["event-store".to_owned(), format!("--path={}", data.display())]
-            .into_iter()
-            .chain(["--implicit_select=0", "--max_query_size=0", "--mark_cache_size=268435456"].map(str::to_owned))
-            .filter_map(|argument| CString::new(argument).ok())
-            .collect();
-        let mut engine = Self { api, arguments, keep_alive: ptr::null_mut() };
-        engine.keep_alive = engine.connect().ok_or_else(|| EngineError::Open(data.display().to_string()))?;
+        let api = Api::load(library).map_err(|source| EngineError::Library {
+            path: library.display().to_string(),
+            source,
+        })?;
+        let arguments = [
+            "event-store".to_owned(),
+            format!("--path={}", data.display()),
+        ]
+        .into_iter()
+        .chain(
+            [
+                "--implicit_select=0",
+                "--max_query_size=0",
+                "--mark_cache_size=268435456",
+            ]
+            .map(str::to_owned),
+        )
+        .filter_map(|argument| CString::new(argument).ok())
+        .collect();
+        let mut engine = Self {
+            api,
+            arguments,
+            keep_alive: ptr::null_mut(),
+        };
+        engine.keep_alive = engine
+            .connect()
+            .ok_or_else(|| EngineError::Open(data.display().to_string()))?;
         Ok(Arc::new(engine))
     }
 
@@ -177,12 +204,23 @@ impl Engine {
     /// # Errors
     /// When the engine gives no connection.
     pub fn session(self: &Arc<Self>) -> Result<Session, QueryError> {
-        let connection = self.connect().ok_or_else(|| QueryError { code: 210, text: "Code: 210. DB::Exception: The engine gives no connection. (NETWORK_ERROR)".to_owned() })?;
-        Ok(Session { engine: Arc::clone(self), connection })
+        let connection = self.connect().ok_or_else(|| QueryError {
+            code: 210,
+            text: "Code: 210. DB::Exception: The engine gives no connection. (NETWORK_ERROR)"
+                .to_owned(),
+        })?;
+        Ok(Session {
+            engine: Arc::clone(self),
+            connection,
+        })
     }
 
     fn connect(&self) -> Option<*mut Connection> {
-        let mut pointers: Vec<*mut c_char> = self.arguments.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
+        let mut pointers: Vec<*mut c_char> = self
+            .arguments
+            .iter()
+            .map(|argument| argument.as_ptr().cast_mut())
+            .collect();
         let count = c_int::try_from(pointers.len()).ok()?;
         // SAFETY: `count` NUL-terminated strings that outlive the call; the library copies them.
         let connection = unsafe { (self.api.connect)(count, pointers.as_mut_ptr()) };
@@ -192,9 +230,14 @@ impl Engine {
     /// Takes over a result: copies what is asked for and frees it.
     fn collect(&self, result: QueryResult) -> Result<Answer, QueryError> {
         // SAFETY: `result` is a live handle; the text is copied before the handle is destroyed.
-        let error = unsafe { copy_text((self.api.result_error)(result)) };
+        let error = unsafe { (self.api.result_error)(result) };
+        // SAFETY: NULL or a string that lives as long as the handle.
+        let error = unsafe { copy_text(error) };
         let answer = if let Some(text) = error {
-            Err(QueryError { code: code_of(&text), text })
+            Err(QueryError {
+                code: code_of(&text),
+                text,
+            })
         } else {
             // SAFETY: live handle, as above.
             let buffer = unsafe { (self.api.result_buffer)(result) };
@@ -210,7 +253,11 @@ impl Engine {
             let rows = unsafe { (self.api.result_rows)(result) };
             // SAFETY: live handle, as above.
             let rows_written = unsafe { (self.api.result_rows_written)(result) };
-            Ok(Answer { body, rows, rows_written })
+            Ok(Answer {
+                body,
+                rows,
+                rows_written,
+            })
         };
         // SAFETY: the last use of the handle.
         unsafe { (self.api.result_destroy)(result) };
@@ -247,15 +294,28 @@ impl Session {
     ///
     /// # Errors
     /// ClickHouse's own.
-    pub fn query(&mut self, sql: &str, format: &str, parameters: &[(String, String)]) -> Result<Answer, QueryError> {
-        let names: Vec<*const c_char> = parameters.iter().map(|(name, _)| name.as_ptr().cast()).collect();
+    pub fn query(
+        &mut self,
+        sql: &str,
+        format: &str,
+        parameters: &[(String, String)],
+    ) -> Result<Answer, QueryError> {
+        let names: Vec<*const c_char> = parameters
+            .iter()
+            .map(|(name, _)| name.as_ptr().cast())
+            .collect();
         let name_lengths: Vec<usize> = parameters.iter().map(|(name, _)| name.len()).collect();
-        let values: Vec<*const c_char> = parameters.iter().map(|(_, value)| value.as_ptr().cast()).collect();
+        let values: Vec<*const c_char> = parameters
+            .iter()
+            .map(|(_, value)| value.as_ptr().cast())
+            .collect();
         let value_lengths: Vec<usize> = parameters.iter().map(|(_, value)| value.len()).collect();
+        // SAFETY: `Engine::session` checked that it is not NULL, and it is open until `drop`.
+        let connection = unsafe { *self.connection };
         // SAFETY: the connection is open; every pointer goes with its length and outlives the call.
         let result = unsafe {
             (self.engine.api.query)(
-                *self.connection,
+                connection,
                 sql.as_ptr().cast(),
                 sql.len(),
                 format.as_ptr().cast(),
@@ -278,18 +338,32 @@ impl Session {
     pub fn insert(&mut self, sql: &str, format: &str, data: &[u8]) -> Result<Answer, QueryError> {
         const CHUNK_BYTES: usize = 1 << 20;
         let api = &self.engine.api;
+        // SAFETY: `Engine::session` checked that it is not NULL, and it is open until `drop`.
+        let connection = unsafe { *self.connection };
         // SAFETY: the connection is open; pointers go with their lengths.
         let insert = unsafe {
-            (api.insert_start)(*self.connection, sql.as_ptr().cast(), sql.len(), format.as_ptr().cast(), format.len())
+            (api.insert_start)(
+                connection,
+                sql.as_ptr().cast(),
+                sql.len(),
+                format.as_ptr().cast(),
+                format.len(),
+            )
         };
         // SAFETY: live handle; the text is copied.
-        let refused = unsafe { copy_text((api.insert_error)(insert)) };
+        let refused = unsafe { (api.insert_error)(insert) };
+        // SAFETY: NULL or a string that lives as long as the handle.
+        let refused = unsafe { copy_text(refused) };
         let answer = if let Some(text) = refused {
-            Err(QueryError { code: code_of(&text), text })
+            Err(QueryError {
+                code: code_of(&text),
+                text,
+            })
         } else {
             for chunk in data.chunks(CHUNK_BYTES) {
                 // SAFETY: live handle; the library copies the chunk. A failure is told again by `done`.
-                let failed = unsafe { (api.insert_append)(insert, chunk.as_ptr().cast(), chunk.len()) };
+                let failed =
+                    unsafe { (api.insert_append)(insert, chunk.as_ptr().cast(), chunk.len()) };
                 if failed != 0 {
                     break;
                 }

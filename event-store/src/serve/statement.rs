@@ -44,8 +44,15 @@ pub fn classify(text: &[u8], default_format: Option<&str>) -> Statement {
 
 enum Clause {
     Select,
-    Values { at: usize, data: usize },
-    Format { at: usize, name: String, data: usize },
+    Values {
+        at: usize,
+        data: usize,
+    },
+    Format {
+        at: usize,
+        name: String,
+        data: usize,
+    },
 }
 
 /// Finds the clause that introduces data, outside quotes and brackets.
@@ -79,7 +86,13 @@ fn find_data_clause(text: &[u8]) -> Option<Clause> {
 }
 
 fn format_clause(text: &[u8], at: usize, after: usize) -> Clause {
-    let blank = |from: usize| text.get(from..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let blank = |from: usize| {
+        text.get(from..)
+            .unwrap_or_default()
+            .iter()
+            .take_while(|byte| byte.is_ascii_whitespace())
+            .count()
+    };
     let start = after + blank(after);
     let name = word_at(text, start);
     let mut data = start + name.len();
@@ -94,7 +107,11 @@ fn format_clause(text: &[u8], at: usize, after: usize) -> Clause {
             _ => break,
         }
     }
-    Clause::Format { at, name: String::from_utf8_lossy(name).into_owned(), data }
+    Clause::Format {
+        at,
+        name: String::from_utf8_lossy(name).into_owned(),
+        data,
+    }
 }
 
 /// Whether another statement follows a semicolon; only one is allowed per request.
@@ -105,8 +122,15 @@ pub(super) fn is_multiple(sql: &str) -> bool {
         let rest = text.get(at..).unwrap_or_default();
         match byte {
             b'\'' | b'`' | b'"' => at = skip_quoted(text, at, *byte),
-            b'-' if rest.starts_with(b"--") => at += rest.iter().take_while(|byte| **byte != b'\n').count(),
-            b'/' if rest.starts_with(b"/*") => at += rest.windows(2).position(|pair| pair == b"*/").unwrap_or(rest.len()),
+            b'-' if rest.starts_with(b"--") => {
+                at += rest.iter().take_while(|byte| **byte != b'\n').count();
+            }
+            b'/' if rest.starts_with(b"/*") => {
+                at += rest
+                    .windows(2)
+                    .position(|pair| pair == b"*/")
+                    .unwrap_or(rest.len());
+            }
             b';' => return true,
             _ => {}
         }
@@ -117,7 +141,10 @@ pub(super) fn is_multiple(sql: &str) -> bool {
 
 fn word_at(text: &[u8], at: usize) -> &[u8] {
     let rest = text.get(at..).unwrap_or_default();
-    let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+    let length = rest
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_')
+        .count();
     rest.get(..length).unwrap_or_default()
 }
 
@@ -152,11 +179,14 @@ fn strip_comments(mut text: &str) -> &str {
 }
 
 fn starts_with_word(text: &str, word: &str) -> bool {
-    text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+    text.get(..word.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
 fn text_until(text: &[u8], at: usize) -> String {
-    String::from_utf8_lossy(text.get(..at).unwrap_or_default()).trim_end().to_owned()
+    String::from_utf8_lossy(text.get(..at).unwrap_or_default())
+        .trim_end()
+        .to_owned()
 }
 
 fn trim_end(text: &str) -> &str {
@@ -168,17 +198,34 @@ mod tests {
     use super::*;
 
     fn insert(sql: &str, format: &str, inline: &[u8]) -> Statement {
-        Statement::Insert { sql: sql.to_owned(), format: format.to_owned(), inline: inline.to_vec() }
+        Statement::Insert {
+            sql: sql.to_owned(),
+            format: format.to_owned(),
+            inline: inline.to_vec(),
+        }
     }
 
     #[test]
     fn data_never_stays_in_the_statement() {
         assert_eq!(
-            classify(b"INSERT INTO t (a, `format`) FORMAT RowBinary\n\x01\n\n; DROP TABLE t", None),
-            insert("INSERT INTO t (a, `format`)", "RowBinary", b"\x01\n\n; DROP TABLE t")
+            classify(
+                b"INSERT INTO t (a, `format`) FORMAT RowBinary\n\x01\n\n; DROP TABLE t",
+                None
+            ),
+            insert(
+                "INSERT INTO t (a, `format`)",
+                "RowBinary",
+                b"\x01\n\n; DROP TABLE t"
+            )
         );
-        assert_eq!(classify(b"insert into t values (1),(2)", None), insert("insert into t", "Values", b" (1),(2)"));
-        assert_eq!(classify(b"INSERT INTO t", Some("JSONEachRow")), insert("INSERT INTO t", "JSONEachRow", b""));
+        assert_eq!(
+            classify(b"insert into t values (1),(2)", None),
+            insert("insert into t", "Values", b" (1),(2)")
+        );
+        assert_eq!(
+            classify(b"INSERT INTO t", Some("JSONEachRow")),
+            insert("INSERT INTO t", "JSONEachRow", b"")
+        );
     }
 
     #[test]
@@ -189,9 +236,15 @@ mod tests {
 
     #[test]
     fn other_statements_pass_as_they_are() {
-        assert_eq!(classify(b"SELECT 1 FORMAT JSON;\n", None), Statement::Query("SELECT 1 FORMAT JSON".to_owned()));
+        assert_eq!(
+            classify(b"SELECT 1 FORMAT JSON;\n", None),
+            Statement::Query("SELECT 1 FORMAT JSON".to_owned())
+        );
         let copy = "INSERT INTO t SELECT * FROM u";
-        assert_eq!(classify(copy.as_bytes(), None), Statement::Query(copy.to_owned()));
+        assert_eq!(
+            classify(copy.as_bytes(), None),
+            Statement::Query(copy.to_owned())
+        );
         assert_eq!(
             classify(b"-- c\n/* d */ INSERT INTO t FORMAT TSV", None),
             insert("-- c\n/* d */ INSERT INTO t", "TSV", b"")

@@ -1,6 +1,6 @@
 //! Bodies on the wire: HTTP content encodings, and ClickHouse's own compressed blocks.
 //!
-//! A block is: 16 bytes CityHash128 of what follows, one method byte (0x82 is LZ4), the compressed size with
+//! A block is: 16 bytes `CityHash128` of what follows, one method byte (0x82 is LZ4), the compressed size with
 //! these 9 bytes included and the plain size (both u32 little-endian), then the data.
 
 use std::io::Read as _;
@@ -50,13 +50,21 @@ pub(super) fn decode_blocks(mut body: &[u8]) -> Result<Vec<u8>, WireError> {
     let broken = |why: &str| WireError::Broken(why.to_owned());
     let mut plain = Vec::new();
     while !body.is_empty() {
-        let (checksum, rest) = body.split_first_chunk::<16>().ok_or_else(|| broken("a block is cut"))?;
-        let (header, _) = rest.split_first_chunk::<HEADER_BYTES>().ok_or_else(|| broken("a block is cut"))?;
+        let (checksum, rest) = body
+            .split_first_chunk::<16>()
+            .ok_or_else(|| broken("a block is cut"))?;
+        let (header, _) = rest
+            .split_first_chunk::<HEADER_BYTES>()
+            .ok_or_else(|| broken("a block is cut"))?;
         let [method, c0, c1, c2, c3, p0, p1, p2, p3] = *header;
         let compressed = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
         let size = u32::from_le_bytes([p0, p1, p2, p3]) as usize;
-        let block = rest.get(..compressed).ok_or_else(|| broken("a block is cut"))?;
-        let data = block.get(HEADER_BYTES..).ok_or_else(|| broken("a block is shorter than its header"))?;
+        let block = rest
+            .get(..compressed)
+            .ok_or_else(|| broken("a block is cut"))?;
+        let data = block
+            .get(HEADER_BYTES..)
+            .ok_or_else(|| broken("a block is shorter than its header"))?;
         if size > BLOCK_BYTES_MAX {
             return Err(broken("a block is too large"));
         }
@@ -64,9 +72,16 @@ pub(super) fn decode_blocks(mut body: &[u8]) -> Result<Vec<u8>, WireError> {
             return Err(broken("a checksum does not match"));
         }
         match method {
-            LZ4 => plain.extend(lz4_flex::block::decompress(data, size).map_err(|error| WireError::Broken(error.to_string()))?),
+            LZ4 => plain.extend(
+                lz4_flex::block::decompress(data, size)
+                    .map_err(|error| WireError::Broken(error.to_string()))?,
+            ),
             NONE => plain.extend_from_slice(data),
-            _ => return Err(broken("a block is compressed with something other than LZ4")),
+            _ => {
+                return Err(broken(
+                    "a block is compressed with something other than LZ4",
+                ));
+            }
         }
         body = rest.get(compressed..).unwrap_or_default();
     }
@@ -102,7 +117,9 @@ mod tests {
 
     #[test]
     fn blocks_survive_the_way_there_and_back() {
-        let body: Vec<u8> = (0..3_000_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let body: Vec<u8> = (0..3_000_000_u32)
+            .map(|n| u8::try_from(n % 251).unwrap())
+            .collect();
         let wire = encode_blocks(&body);
         assert!(wire.len() < body.len());
         assert_eq!(decode_blocks(&wire).unwrap(), body);

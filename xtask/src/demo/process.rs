@@ -22,8 +22,15 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(name: &'static str, program: &Path, log: &Path, args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let output = File::create(log).with_context(|| format!("while creating {}", log.display()))?;
+    pub(crate) fn start(
+        name: &'static str,
+        program: &Path,
+        log: &Path,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let output =
+            File::create(log).with_context(|| format!("while creating {}", log.display()))?;
         let errors = output.try_clone().context("while sharing the log file")?;
         let child = Command::new(program)
             .args(args)
@@ -33,7 +40,11 @@ impl Running {
             .stderr(errors)
             .spawn()
             .with_context(|| format!("while starting {name}"))?;
-        Ok(Self { name, child, log: log.to_owned() })
+        Ok(Self {
+            name,
+            child,
+            log: log.to_owned(),
+        })
     }
 
     /// Waits until an address of the process accepts connections.
@@ -41,7 +52,11 @@ impl Running {
         let deadline = Instant::now() + at_most;
         while TcpStream::connect(address).is_err() {
             if Instant::now() > deadline || !self.is_alive() {
-                bail!("{} does not come up; it says:\n{}", self.name, fs::read_to_string(&self.log).unwrap_or_default());
+                bail!(
+                    "{} does not come up; it says:\n{}",
+                    self.name,
+                    fs::read_to_string(&self.log).unwrap_or_default()
+                );
             }
             thread::sleep(LOOK_EVERY);
         }
@@ -52,31 +67,50 @@ impl Running {
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
         let status = self.terminate()?;
         if !status.success() {
-            bail!("{} ended with {status}; it says:\n{}", self.name, fs::read_to_string(&self.log).unwrap_or_default());
+            bail!(
+                "{} ended with {status}; it says:\n{}",
+                self.name,
+                fs::read_to_string(&self.log).unwrap_or_default()
+            );
         }
         Ok(())
     }
 
     fn is_alive(&self) -> bool {
         // A zombie still has its folder; its state tells.
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z') && !rest.is_empty())
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| !rest.trim_start().starts_with('Z') && !rest.is_empty())
     }
 
     fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait().context("while looking after a process")? {
+        if let Some(status) = self
+            .child
+            .try_wait()
+            .context("while looking after a process")?
+        {
             return Ok(status);
         }
         crate::shell::output_of("kill", &["-TERM", &self.child.id().to_string()]);
         let deadline = Instant::now() + END_WITHIN;
         while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().context("while waiting for a process")? {
+            if let Some(status) = self
+                .child
+                .try_wait()
+                .context("while waiting for a process")?
+            {
                 return Ok(status);
             }
             thread::sleep(LOOK_EVERY);
         }
         self.child.kill().context("while killing a process")?;
-        bail!("{} did not end within {} s and was killed", self.name, END_WITHIN.as_secs())
+        bail!(
+            "{} did not end within {} s and was killed",
+            self.name,
+            END_WITHIN.as_secs()
+        )
     }
 }
 
