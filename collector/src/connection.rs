@@ -334,6 +334,26 @@ impl Pairing<'_> {
         }
     }
 
+    /// A head without readable fields. A request's still gets an answer, so it keeps its place in the FIFO.
+    fn unreadable(&mut self, at: MonotonicNs, request_done: bool) {
+        self.around.ledger.add(Line::HeadsMalformed, 1);
+        match self.side {
+            Side::Request => self.add(InFlight {
+                started: at,
+                ended: at,
+                truncated: true,
+                request_done,
+                minor_version: 1,
+                ..InFlight::default()
+            }),
+            Side::Response => {
+                if let Some(exchange) = self.current() {
+                    exchange.truncated = true;
+                }
+            }
+        }
+    }
+
     fn add(&mut self, exchange: InFlight) {
         if self.exchanges.len() < PIPELINE_DEPTH_MAX {
             self.exchanges.push_back(exchange);
@@ -407,20 +427,8 @@ impl MessageSink for Pairing<'_> {
                     exchange.response_done = true;
                 }
             }
-            MessageEvent::Malformed(at) => {
-                self.around.ledger.add(Line::HeadsMalformed, 1);
-                if side == Side::Request {
-                    let truncated = true;
-                    self.add(InFlight {
-                        started: at,
-                        ended: at,
-                        truncated,
-                        request_done: true,
-                        minor_version: 1,
-                        ..InFlight::default()
-                    });
-                }
-            }
+            MessageEvent::Malformed(at) => self.unreadable(at, true),
+            MessageEvent::Oversized(at) => self.unreadable(at, false),
             MessageEvent::Skipped(count) => self.around.ledger.add(Line::BytesSkipped, count),
             MessageEvent::Foreign(start) => {
                 self.tunnel = true;

@@ -90,6 +90,11 @@ impl Store {
         }
     }
 
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// With credentials.
     #[must_use]
     pub fn with_user(mut self, user: &str, password: &str) -> Self {

@@ -21,7 +21,7 @@ const PACKAGES: &[(&str, Proof)] = &[
     ("nginx-light", Proof::Program("nginx")),
     ("wrk", Proof::Program("wrk")),
     ("curl", Proof::Program("curl")),
-    ("python3", Proof::Program("python3")),
+    ("python3-venv", Proof::File("/usr/share/doc/python3-venv")),
     ("npm", Proof::Program("npm")),
 ];
 
@@ -48,7 +48,8 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     install_packages()?;
     install_bpf_linker()?;
     install_nextest()?;
-    install_engine()
+    install_engine()?;
+    install_foreign_clients()
 }
 
 pub(crate) fn run_and_say() -> anyhow::Result<()> {
@@ -114,10 +115,51 @@ fn install_nextest() -> anyhow::Result<()> {
     run("cargo", &["install", "cargo-nextest", "--locked"])
 }
 
-/// Where the engine library is kept: beside other caches of this user, shared by all checkouts.
-pub(crate) fn engine_path() -> PathBuf {
+/// What is installed once per user, shared by all checkouts.
+fn cache_folder() -> PathBuf {
     let home = env::var_os("HOME").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
-    home.join(".cache/weir/engine-26.7.3/libchdb.so")
+    home.join(".cache/weir")
+}
+
+/// Where the engine library is kept.
+pub(crate) fn engine_path() -> PathBuf {
+    cache_folder().join("engine-26.7.3/libchdb.so")
+}
+
+/// The ClickHouse clients of other languages that the tests talk to `event-store serve` with.
+fn install_foreign_clients() -> anyhow::Result<()> {
+    let folder = cache_folder().join("clients");
+    let (venv, node) = (folder.join("venv"), folder.join("node"));
+    if !venv.join("bin/clickhouse-connect.installed").exists() {
+        say("installing clickhouse-connect from PyPI (once)");
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("while creating {}", folder.display()))?;
+        run(
+            "python3",
+            &["-m", "venv", "--clear", &venv.to_string_lossy()],
+        )?;
+        run(
+            &venv.join("bin/pip").to_string_lossy(),
+            &["install", "--quiet", "clickhouse-connect==1.12.0"],
+        )?;
+        fs::write(venv.join("bin/clickhouse-connect.installed"), "")
+            .context("while noting the installation")?;
+    }
+    if !node.join("node_modules/@clickhouse/client").exists() {
+        say("installing @clickhouse/client from npm (once)");
+        fs::create_dir_all(&node).with_context(|| format!("while creating {}", node.display()))?;
+        run(
+            "npm",
+            &[
+                "install",
+                "--silent",
+                "--prefix",
+                &node.to_string_lossy(),
+                "@clickhouse/client@1.23.1",
+            ],
+        )?;
+    }
+    Ok(())
 }
 
 fn install_engine() -> anyhow::Result<()> {

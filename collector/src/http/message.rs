@@ -31,6 +31,8 @@ pub enum MessageEvent {
     Foreign(Start),
     /// A head that does not parse, seen where a message had to start.
     Malformed(MonotonicNs),
+    /// A head that outgrows its limit: its end is still looked for, its fields are not kept.
+    Oversized(MonotonicNs),
     /// Bytes passed over while looking for the start of a message.
     Skipped(u64),
 }
@@ -211,7 +213,7 @@ impl Decoder {
                 let kept = view.len() - buffered;
                 let mut tail = [0_u8; 4];
                 tail.copy_from_slice(view.last_chunk::<4>().unwrap_or(&[0; 4]));
-                sink.event(MessageEvent::Malformed(started));
+                sink.event(MessageEvent::Oversized(started));
                 sink.event(MessageEvent::Bytes(view.len() as u64, at));
                 *bytes = bytes.get(kept..).unwrap_or_default();
                 self.state = State::Oversized { tail };

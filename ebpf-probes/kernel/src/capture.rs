@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use weir_abi::{
-    ABI_VERSION, CAPTURE_BYTES_MAX, Counter, INGRESS, RECORD_HEADER_BYTES, RecordHeader,
-    SKIP_CHECK_BYTES_MIN, tcp_flags, watch,
+    ABI_VERSION, CAPTURE_BYTES_MAX, Counter, INGRESS, RECORD_HEADER_BYTES, RING_BYTES,
+    RecordHeader, SKIP_CHECK_BYTES_MIN, tcp_flags, watch,
 };
 
 use crate::{
@@ -70,6 +70,9 @@ fn send(ctx: &SkBuffContext, segment: &Segment, direction: u8, side: u8) {
         count(Counter::BytesSkipped, u64::from(segment.payload_bytes));
         return emit::<0>(ctx, segment, direction, side);
     }
+    if segment.payload_bytes > SKIP_CHECK_BYTES_MIN && under_pressure() {
+        return emit::<4096>(ctx, segment, direction, side);
+    }
     match segment.payload_bytes {
         0..=256 => emit::<256>(ctx, segment, direction, side),
         257..=1024 => emit::<1024>(ctx, segment, direction, side),
@@ -77,6 +80,14 @@ fn send(ctx: &SkBuffContext, segment: &Segment, direction: u8, side: u8) {
         4097..=16_384 => emit::<16_384>(ctx, segment, direction, side),
         _ => emit::<CAPTURE_BYTES_MAX>(ctx, segment, direction, side),
     }
+}
+
+/// Whether the ring is more than half full. Then long segments give their beginning only: a hole in a body
+/// is harmless, and user space is about to say that it does not want that body anyway; a lost record is not.
+#[inline(always)]
+fn under_pressure() -> bool {
+    const AVAILABLE_DATA: u64 = 0;
+    RECORDS.query(AVAILABLE_DATA) > u64::from(RING_BYTES / 2)
 }
 
 /// True when user space has said that nothing before some later byte of this flow is of interest.
@@ -103,7 +114,11 @@ fn emit<const SLOT: usize>(ctx: &SkBuffContext, segment: &Segment, direction: u8
         }
         return;
     };
-    let captured = if SLOT == 0 { 0 } else { bounded::<SLOT>(segment.payload_bytes) };
+    let captured = if SLOT == 0 {
+        0
+    } else {
+        bounded::<SLOT>(segment.payload_bytes)
+    };
     let header = RecordHeader {
         // SAFETY: a helper without arguments.
         monotonic_ns: unsafe { bpf_ktime_get_ns() },
@@ -124,7 +139,12 @@ fn emit<const SLOT: usize>(ctx: &SkBuffContext, segment: &Segment, direction: u8
         // SAFETY: `captured` is in 1..=SLOT and the slot has SLOT bytes behind the header.
         let failed = unsafe {
             let to = slot.as_mut_ptr().add(RECORD_HEADER_BYTES);
-            bpf_skb_load_bytes(ctx.as_ptr().cast(), segment.payload_offset, to.cast(), captured)
+            bpf_skb_load_bytes(
+                ctx.as_ptr().cast(),
+                segment.payload_offset,
+                to.cast(),
+                captured,
+            )
         };
         if failed != 0 {
             slot.discard(NO_WAKEUP);
@@ -142,7 +162,11 @@ fn emit<const SLOT: usize>(ctx: &SkBuffContext, segment: &Segment, direction: u8
 #[inline(always)]
 fn bounded<const SLOT: usize>(payload_bytes: u32) -> u32 {
     let bytes = core::hint::black_box(u64::from(payload_bytes));
-    let bytes = if bytes > SLOT as u64 { SLOT as u64 } else { bytes };
+    let bytes = if bytes > SLOT as u64 {
+        SLOT as u64
+    } else {
+        bytes
+    };
     if bytes == 0 { 1 } else { bytes as u32 }
 }
 

@@ -9,6 +9,7 @@
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
+    mem::ManuallyDrop,
     path::Path,
     ptr, slice,
     sync::Arc,
@@ -61,8 +62,8 @@ struct Api {
     result_error: ResultBuffer,
     result_rows: ResultRows,
     result_rows_written: ResultRows,
-    // Dropped last: the pointers above point into it.
-    _library: Library,
+    // Never unloaded: the engine's own threads outlive the last connection and run its code.
+    _library: ManuallyDrop<Library>,
 }
 
 /// Why the engine cannot be had.
@@ -158,7 +159,7 @@ impl Api {
             result_error: symbol(&library, c"chdb_result_error")?,
             result_rows: symbol(&library, c"chdb_result_rows_read")?,
             result_rows_written: symbol(&library, c"chdb_result_rows_written")?,
-            _library: library,
+            _library: ManuallyDrop::new(library),
         })
     }
 }

@@ -1,0 +1,304 @@
+//! The real thing: Debian's nginx under mixed load, watched from the real kernel. The independent truth is nginx's
+//! own access log: every line of it must be an exchange, with the same method, path, status and bytes.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// A process that is ended with the test.
+struct Ended(Child);
+
+impl Ended {
+    fn terminate(&mut self) -> bool {
+        Command::new("kill")
+            .args(["-TERM", &self.0.id().to_string()])
+            .status()
+            .unwrap();
+        self.0.wait().unwrap().success()
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.terminate();
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not happen within 20 s"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn start_nginx(folder: &Path, port: u16) -> Ended {
+    fs::create_dir(folder.join("html")).unwrap();
+    fs::write(folder.join("html/index.html"), "hello\n").unwrap();
+    fs::write(folder.join("html/large.bin"), vec![7_u8; 30_000_000]).unwrap();
+    let at = folder.display();
+    let config = format!(
+        "daemon off; user root; worker_processes 2; pid {at}/nginx.pid; error_log {at}/error.log;
+         events {{ worker_connections 1024; }}
+         http {{
+           log_format weir '$request_method $uri $status $bytes_sent $request_time';
+           access_log off; sendfile on; client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
+           server {{ listen 127.0.0.1:{port}; listen [::1]:{port}; root {at}/html; access_log {at}/access.log weir;
+             location /post {{ return 200 \"thanks\\n\"; }} }}
+         }}"
+    );
+    fs::write(folder.join("nginx.conf"), config).unwrap();
+    let program = ["/usr/sbin/nginx", "nginx"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .unwrap_or("nginx");
+    let child = Command::new(program)
+        .args(["-c", &folder.join("nginx.conf").to_string_lossy()])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nginx is needed: cargo xtask setup");
+    let nginx = Ended(child);
+    wait_until("nginx listening", || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    nginx
+}
+
+fn start_collector(folder: &Path, port: u16) -> Ended {
+    let child = Command::new(env!("CARGO_BIN_EXE_collector"))
+        .args(["run", "--port", &port.to_string()])
+        .args([
+            "--output",
+            &format!("ndjson:{}", folder.join("exchanges.ndjson").display()),
+        ])
+        .args(["--summary", &folder.join("summary.json").to_string_lossy()])
+        .stderr(fs::File::create(folder.join("collector.log")).unwrap())
+        .spawn()
+        .unwrap();
+    let collector = Ended(child);
+    let log = || fs::read_to_string(folder.join("collector.log")).unwrap();
+    wait_until("the collector watching (it needs root and BPF)", || {
+        assert!(
+            !log().contains("ERROR"),
+            "the collector cannot run here; this test needs root and BPF:\n{}",
+            log()
+        );
+        log().contains("watching")
+    });
+    collector
+}
+
+fn run(program: &str, args: &[&str]) {
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is needed: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Bytes sent raw over one connection; returns when the server has closed it.
+fn raw(port: u16, parts: &[&[u8]]) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    for part in parts {
+        stream.write_all(part).unwrap();
+        thread::sleep(Duration::from_millis(3));
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+}
+
+fn load(folder: &Path, port: u16) {
+    let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
+    let at = folder.display();
+    fs::write(folder.join("upload"), vec![b'b'; 300_000]).unwrap();
+    run("wrk", &["-t1", "-c16", "-d2s", &url("/")]);
+    run("wrk", &["-t1", "-c4", "-d1s", &url("/missing")]);
+    for _ in 0..3 {
+        run(
+            "curl",
+            &[
+                "-s",
+                "-o",
+                "/dev/null",
+                &url("/large.bin"),
+                &url("/"),
+                &url("/large.bin?x=1"),
+            ],
+        );
+        run(
+            "curl",
+            &[
+                "-s",
+                "-o",
+                "/dev/null",
+                "--data-binary",
+                &format!("@{at}/upload"),
+                &url("/post"),
+            ],
+        );
+        run("curl", &["-s", "-o", "/dev/null", "-I", &url("/large.bin")]);
+        run(
+            "curl",
+            &["-s", "-o", "/dev/null", &format!("http://[::1]:{port}/six")],
+        );
+        run("curl", &["-s", "-o", "/dev/null", "-0", &url("/")]);
+    }
+    let python = format!(
+        "import http.client\nc = http.client.HTTPConnection('127.0.0.1', {port})\nfor n in range(200):\n  c.request('POST' if n % 3 else 'GET', '/post' if n % 3 else '/', body=b'x' * n if n % 3 else None)\n  c.getresponse().read()"
+    );
+    run("python3", &["-c", &python]);
+    let pipelined = [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20),
+        b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_vec(),
+    ]
+    .concat();
+    raw(port, &[&pipelined]);
+    raw(
+        port,
+        &[
+            b"GE",
+            b"T /split HTTP/1.1\r\nHo",
+            b"st: a\r\nConnection: cl",
+            b"ose\r\n\r",
+            b"\n",
+        ],
+    );
+    let cookie = format!(
+        "GET /cookie HTTP/1.1\r\nHost: a\r\nCookie: a={}\r\nConnection: close\r\n\r\n",
+        "c".repeat(3_000)
+    );
+    raw(port, &[cookie.as_bytes()]);
+}
+
+type Counted = BTreeMap<(String, String, String, String), u64>;
+
+fn from_access_log(folder: &Path) -> (Counted, u64) {
+    let mut counted = Counted::new();
+    let mut total_ms = 0.0;
+    for line in fs::read_to_string(folder.join("access.log"))
+        .unwrap()
+        .lines()
+    {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [method, path, status, bytes, seconds] = fields[..] else {
+            panic!("unexpected line {line}")
+        };
+        total_ms += seconds.parse::<f64>().unwrap() * 1_000.0;
+        *counted
+            .entry((
+                method.to_owned(),
+                path.to_owned(),
+                status.to_owned(),
+                bytes.to_owned(),
+            ))
+            .or_default() += 1;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a sum of short times"
+    )]
+    (counted, total_ms as u64)
+}
+
+fn from_exchanges(folder: &Path) -> (Counted, u64) {
+    let mut counted = Counted::new();
+    let mut total_ns = 0;
+    for line in fs::read_to_string(folder.join("exchanges.ndjson"))
+        .unwrap()
+        .lines()
+    {
+        let exchange: Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| {
+            exchange[key]
+                .as_str()
+                .map_or_else(|| exchange[key].to_string(), str::to_owned)
+        };
+        total_ns += exchange["duration_ns"].as_u64().unwrap();
+        *counted
+            .entry((
+                text("method"),
+                text("path"),
+                text("status_code"),
+                text("response_bytes"),
+            ))
+            .or_default() += 1;
+    }
+    (counted, total_ns / 1_000_000)
+}
+
+#[test]
+fn every_line_of_the_access_log_is_an_exchange() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let port = free_port();
+    let mut nginx = start_nginx(folder, port);
+    let mut collector = start_collector(folder, port);
+    load(folder, port);
+    // nginx writes its log line after the last byte; ending it gracefully lets every line be written.
+    Command::new("kill")
+        .args(["-QUIT", &nginx.0.id().to_string()])
+        .status()
+        .unwrap();
+    nginx.0.wait().unwrap();
+    assert!(collector.terminate(), "SIGTERM drains and exits 0");
+    let summary: Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["lost"], 0, "{summary}");
+    let (mut logged, logged_ms) = from_access_log(folder);
+    let (mut captured, captured_ms) = from_exchanges(folder);
+    assert!(
+        logged.values().sum::<u64>() >= 20_000,
+        "the load was too small to prove anything: {logged:?}"
+    );
+    // wrk tears its connections down in flight: nginx logs what it wrote into the socket, and the wire shows what
+    // left before the reset. Those few are compared by number only.
+    let whole = |counted: &mut Counted| {
+        let torn: u64 = counted
+            .iter()
+            .filter(|(key, _)| key.2 == "499" || key.2 == "null")
+            .map(|(_, n)| n)
+            .sum();
+        counted.retain(|key, _| key.2 != "499" && key.2 != "null");
+        torn
+    };
+    let (torn_logged, torn_captured) = (whole(&mut logged), whole(&mut captured));
+    assert_eq!(captured, logged);
+    assert!(
+        torn_captured.abs_diff(torn_logged) <= 20,
+        "{torn_captured} against {torn_logged} torn exchanges"
+    );
+    // nginx truncates each time to whole milliseconds, so its sum can only be below ours by one per request.
+    let requests = logged.values().sum::<u64>();
+    assert!(
+        captured_ms + 100 >= logged_ms && captured_ms <= logged_ms + requests,
+        "{captured_ms} ms against {logged_ms} ms"
+    );
+}

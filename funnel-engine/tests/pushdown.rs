@@ -1,0 +1,158 @@
+//! The ClickHouse push-down against the reference, on a real engine, over random events with many ties.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use event_store::{
+    ExchangeRow, Scope, Store,
+    serve::{Credentials, Engine, serve},
+};
+use funnel_engine::{Event, FunnelDefinition, FunnelResult, run_on_clickhouse, run_reference};
+use tokio::net::TcpListener;
+
+fn engine_path() -> PathBuf {
+    PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/weir/engine-26.7.3/libchdb.so")
+}
+
+/// A small generator with a fixed sequence; the numbers need no quality, only variety.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+fn row(event: &Event) -> ExchangeRow {
+    let text = |text: &str| Some(text.to_owned());
+    ExchangeRow {
+        timestamp: event.at_ns,
+        duration_ns: 1,
+        ttfb_ns: None,
+        role: "server".to_owned(),
+        service: None,
+        pid: None,
+        process: None,
+        method: text("POST"),
+        path: text("/"),
+        route: text("/"),
+        host: None,
+        status_code: Some(200),
+        protocol: "http/1.1".to_owned(),
+        tls: false,
+        request_bytes: 0,
+        response_bytes: 0,
+        client_address: String::new(),
+        client_port: 0,
+        server_address: String::new(),
+        server_port: 0,
+        tenant_id: text("t1"),
+        user_id: event.user.clone(),
+        session_id: None,
+        trace_id: None,
+        span_id: None,
+        parent_span_id: None,
+        event: Some(event.name.clone()),
+        outcome: "ok".to_owned(),
+        attributes: Vec::new(),
+    }
+}
+
+fn assert_same(pushed: &FunnelResult, reference: &FunnelResult, definition: &str) {
+    for (ours, theirs) in pushed.steps.iter().zip(&reference.steps) {
+        assert_eq!(
+            (ours.count, ours.drop_off),
+            (theirs.count, theirs.drop_off),
+            "{definition}"
+        );
+        match (ours.time_from_previous_s, theirs.time_from_previous_s) {
+            (None, None) => {}
+            (Some(ours), Some(theirs)) => {
+                for (a, b) in [
+                    (ours.mean, theirs.mean),
+                    (ours.median, theirs.median),
+                    (ours.p90, theirs.p90),
+                ] {
+                    assert!((a - b).abs() < 1e-6, "{a} against {b} in {definition}");
+                }
+            }
+            different => panic!("{different:?} in {definition}"),
+        }
+    }
+    assert_eq!(pushed.steps.len(), reference.steps.len());
+    assert_eq!(
+        pushed.time_to_convert_s.is_some(),
+        reference.time_to_convert_s.is_some()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pushdown_agrees_with_the_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::open(&engine_path(), folder.path())
+        .expect("the engine is needed: cargo xtask setup");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let store = Store::at(&format!("http://{}", listener.local_addr().unwrap()));
+    let credentials = Credentials {
+        user: "default".to_owned(),
+        password: String::new(),
+    };
+    let serving = tokio::spawn(serve(engine, listener, credentials, std::future::pending()));
+    store.migrate().await.unwrap();
+    let mut numbers = Numbers(11);
+    let events: Vec<Event> = (0..6_000)
+        .map(|_| Event {
+            user: Some(format!("u{}", numbers.below(400))),
+            at_ns: 1_767_225_600_000_000_000
+                + i64::try_from(numbers.below(120)).unwrap() * 1_000_000_000,
+            name: ["a", "b", "c", "d"][usize::try_from(numbers.below(4)).unwrap()].to_owned(),
+            properties: BTreeMap::new(),
+        })
+        .collect();
+    let rows: Vec<ExchangeRow> = events.iter().map(row).collect();
+    store.insert_exchanges(&rows, "events").await.unwrap();
+    for (window, steps) in [
+        ("5s", "abc"),
+        ("20s", "abcd"),
+        ("14d", "dcba"),
+        ("500ms", "ab"),
+        ("60s", "cad"),
+    ] {
+        let steps: Vec<String> = steps
+            .chars()
+            .map(|name| format!(r#"{{"name":"{name}","event":["{name}"]}}"#))
+            .collect();
+        let json = format!(
+            r#"{{"name":"x","window":"{window}","steps":[{}]}}"#,
+            steps.join(",")
+        );
+        let definition = FunnelDefinition::parse(&json).unwrap();
+        let pushed = run_on_clickhouse(&store, &Scope::Operator, &definition)
+            .await
+            .unwrap();
+        assert_same(
+            &pushed,
+            &run_reference(&definition, &events).unwrap(),
+            &json,
+        );
+        assert!(pushed.steps[0].count > 0);
+    }
+    let overlapping =
+        r#"{"name":"x","window":"1d","steps":[{"name":"1","event":"a"},{"name":"2","event":"a"}]}"#;
+    let refused = run_on_clickhouse(
+        &store,
+        &Scope::Operator,
+        &FunnelDefinition::parse(overlapping).unwrap(),
+    )
+    .await;
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .starts_with("steps[1].event")
+    );
+    serving.abort();
+}
