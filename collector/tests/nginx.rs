@@ -63,7 +63,7 @@ fn start_nginx(folder: &Path, port: u16) -> Ended {
         "daemon off; user root; worker_processes 2; pid {at}/nginx.pid; error_log {at}/error.log;
          events {{ worker_connections 1024; }}
          http {{
-           log_format weir '$request_method $uri $status $bytes_sent $request_time';
+           log_format weir '$request_method $request_uri $status $bytes_sent $request_time';
            access_log off; sendfile on; client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
            server {{ listen 127.0.0.1:{port}; listen [::1]:{port}; root {at}/html; access_log {at}/access.log weir;
              location /post {{ return 200 \"thanks\\n\"; }} }}
@@ -214,7 +214,7 @@ fn from_access_log(folder: &Path) -> (Counted, u64) {
         *counted
             .entry((
                 method.to_owned(),
-                path.to_owned(),
+                path.split('?').next().unwrap().to_owned(),
                 status.to_owned(),
                 bytes.to_owned(),
             ))

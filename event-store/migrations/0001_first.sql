@@ -56,19 +56,20 @@ PARTITION BY toYYYYMM(timestamp)
 ORDER BY (tenant_id, user_id, timestamp)
 SETTINGS non_replicated_deduplication_window = 10000;
 
+-- Columns are qualified: an alias of the same name would win in the WHERE clause, and its value is never null.
 CREATE MATERIALIZED VIEW IF NOT EXISTS events_of_exchanges TO events AS
 SELECT
-    ifNull(tenant_id, '') AS tenant_id,
-    assumeNotNull(user_id) AS user_id,
-    timestamp,
-    assumeNotNull(event) AS event,
-    session_id,
-    trace_id,
-    status_code,
-    duration_ns,
-    attributes AS properties
-FROM http_exchanges
-WHERE event IS NOT NULL AND user_id IS NOT NULL AND role = 'server';
+    ifNull(e.tenant_id, '') AS tenant_id,
+    assumeNotNull(e.user_id) AS user_id,
+    e.timestamp AS timestamp,
+    assumeNotNull(e.event) AS event,
+    e.session_id AS session_id,
+    e.trace_id AS trace_id,
+    e.status_code AS status_code,
+    e.duration_ns AS duration_ns,
+    e.attributes AS properties
+FROM http_exchanges AS e
+WHERE e.event IS NOT NULL AND e.user_id IS NOT NULL AND e.role = 'server';
 
 CREATE TABLE IF NOT EXISTS otel_traces
 (

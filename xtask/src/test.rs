@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use anyhow::Context as _;
+
 use crate::{
     setup,
     shell::{cargo, say},
@@ -31,6 +33,21 @@ pub(crate) fn run() -> anyhow::Result<()> {
     step("tests", || {
         cargo(&["nextest", "run", "--workspace", "--locked"])
     })?;
+    step("the river end to end", || {
+        let out = out_folder();
+        cargo(&[
+            "xtask",
+            "demo",
+            "--once",
+            "--shoppers",
+            "150",
+            "--seed",
+            "7",
+            "--out",
+            &out,
+        ])?;
+        std::fs::remove_dir_all(&out).with_context(|| format!("while removing {out}"))
+    })?;
     say(&format!("all green in {} s", started.elapsed().as_secs()));
     Ok(())
 }
@@ -41,4 +58,12 @@ fn step(name: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result
     work()?;
     say(&format!("{name} done in {} s", started.elapsed().as_secs()));
     Ok(())
+}
+
+fn out_folder() -> String {
+    let name = format!("weir-test-{}", std::process::id());
+    std::env::temp_dir()
+        .join(name)
+        .to_string_lossy()
+        .into_owned()
 }
