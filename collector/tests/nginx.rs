@@ -1,6 +1,14 @@
 //! The real thing: Debian's nginx under mixed load, watched from the real kernel. The independent truth is nginx's
 //! own access log: every line of it must be an exchange, with the same method, path, status and bytes.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "helpers of tests fail the test"
+)]
+
 use std::{
     collections::BTreeMap,
     fs,

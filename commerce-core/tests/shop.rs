@@ -1,5 +1,11 @@
 //! The shop's promises under concurrency: no piece sold twice, a retried order is one order, tenants stay apart.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail the test"
+)]
+
 use std::{net::TcpListener, path::Path};
 
 use commerce_core::{

@@ -1,5 +1,11 @@
 //! `event-store serve` as others see it: foreign clients, errors, deduplication, users, and a restart.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+
 use std::{
     fs,
     net::{TcpListener, TcpStream},

@@ -1,5 +1,11 @@
 //! The ClickHouse push-down against the reference, on a real engine, over random events with many ties.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use event_store::{

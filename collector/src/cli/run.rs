@@ -54,9 +54,10 @@ async fn capture(
     let counters = KernelCounters::default();
     let stop = Stop::default();
     let mut sink = open_sink(args, &ledger)?;
-    let side_doors = open_side_doors(args, &ledger, &counters).await?;
     let source = KernelSource::attach(watch.cgroup.as_deref(), &ports, watch.side)?;
     announce(&source, &ports);
+    // After attaching: that `/metrics` answers means that traffic is being captured.
+    let side_doors = open_side_doors(args, &ledger, &counters).await?;
     let (sender, receiver) = mpsc::channel(EXCHANGE_BATCHES_MAX);
     let anchor = ClockAnchor::now();
     let recorder = args.record.as_ref().map(|path| {
