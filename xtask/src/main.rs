@@ -1,6 +1,9 @@
 //! The tool shed: everything a developer or CI does goes through `cargo xtask`.
 
+mod bench;
 mod demo;
+mod ports;
+mod process;
 mod setup;
 mod shell;
 mod test;
@@ -26,6 +29,8 @@ enum Command {
     BuildEbpf,
     /// Run the whole river on this machine: store, shop, kernel probes, shoppers, funnel.
     Demo(demo::DemoArgs),
+    /// Measure what watching costs, as ratios against the same server unwatched.
+    Bench(bench::BenchArgs),
     /// Formatting, lints and every test, against the real kernel and real servers.
     Test,
     /// Check what no compiler checks: the direction of imports, module docs, file sizes.
@@ -37,6 +42,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run_and_say(),
         Command::BuildEbpf => shell::cargo(&["build", "--package", "ebpf-probes"]),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Test => test::run(),
         Command::Tidy => tidy::run(),
     };

@@ -1,5 +1,7 @@
 //! The command line: what can be asked, and the exit codes (0 done, 1 failed, 2 bad usage).
 
+mod doctor;
+mod replay;
 mod run;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
@@ -37,6 +39,24 @@ pub enum LogFormat {
 pub enum Command {
     /// Watch HTTP services of this host until asked to end.
     Run(Box<RunArgs>),
+    /// Say what this kernel offers, hook by hook, and what is lost where one is off.
+    Doctor,
+    /// Run the pipeline over a recording made with `run --record`; needs no privileges.
+    Replay(ReplayArgs),
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The recording.
+    #[arg(value_name = "FILE")]
+    pub recording: PathBuf,
+    /// Where exchanges go as NDJSON: `ndjson:FILE` or `ndjson:-`.
+    #[arg(long, value_name = "OUTPUT", default_value = "ndjson:-")]
+    pub output: Output,
+    /// Configuration file (TOML): names, identity, allow-list, routes, events.
+    #[arg(long, value_name = "FILE", env = "WEIR_COLLECTOR_CONFIG")]
+    pub config: Option<PathBuf>,
 }
 
 /// Arguments of `run`.
@@ -99,6 +119,8 @@ pub fn run(cli: Cli) -> ExitCode {
     init_logging(cli.log_format);
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Doctor => doctor::run(),
+        Command::Replay(args) => replay::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

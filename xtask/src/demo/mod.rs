@@ -1,8 +1,6 @@
 //! `cargo xtask demo`: the whole river on this machine, from kernel probes to the funnel.
 
 mod ledger;
-mod ports;
-mod process;
 
 use std::{
     fs,
@@ -14,8 +12,9 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use self::process::Running;
 use crate::{
+    ports,
+    process::{self, Running},
     setup,
     shell::{self, say},
 };

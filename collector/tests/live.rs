@@ -94,13 +94,11 @@ fn start_nginx(folder: &Path, port: u16) -> Ended {
     nginx
 }
 
-fn start_collector(folder: &Path, port: u16) -> Ended {
+fn start_collector(folder: &Path, port: u16, output: &[&str]) -> Ended {
     let child = Command::new(env!("CARGO_BIN_EXE_collector"))
         .args(["run", "--port", &port.to_string()])
-        .args([
-            "--output",
-            &format!("ndjson:{}", folder.join("exchanges.ndjson").display()),
-        ])
+        .args(output)
+        .args(["--record", &folder.join("recording").to_string_lossy()])
         .args(["--summary", &folder.join("summary.json").to_string_lossy()])
         .stderr(fs::File::create(folder.join("collector.log")).unwrap())
         .spawn()
@@ -236,13 +234,10 @@ fn from_access_log(folder: &Path) -> (Counted, u64) {
     (counted, total_ms as u64)
 }
 
-fn from_exchanges(folder: &Path) -> (Counted, u64) {
+fn from_exchanges(file: &Path) -> (Counted, u64) {
     let mut counted = Counted::new();
     let mut total_ns = 0;
-    for line in fs::read_to_string(folder.join("exchanges.ndjson"))
-        .unwrap()
-        .lines()
-    {
+    for line in fs::read_to_string(file).unwrap().lines() {
         let exchange: Value = serde_json::from_str(line).unwrap();
         let text = |key: &str| {
             exchange[key]
@@ -268,7 +263,8 @@ fn every_line_of_the_access_log_is_an_exchange() {
     let folder = folder.path();
     let port = free_port();
     let mut nginx = start_nginx(folder, port);
-    let mut collector = start_collector(folder, port);
+    let output = format!("ndjson:{}", folder.join("exchanges.ndjson").display());
+    let mut collector = start_collector(folder, port, &["--output", &output]);
     load(folder, port);
     // nginx writes its log line after the last byte; ending it gracefully lets every line be written.
     Command::new("kill")
@@ -281,7 +277,7 @@ fn every_line_of_the_access_log_is_an_exchange() {
         serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).unwrap()).unwrap();
     assert_eq!(summary["lost"], 0, "{summary}");
     let (mut logged, logged_ms) = from_access_log(folder);
-    let (mut captured, captured_ms) = from_exchanges(folder);
+    let (mut captured, captured_ms) = from_exchanges(&folder.join("exchanges.ndjson"));
     assert!(
         logged.values().sum::<u64>() >= 20_000,
         "the load was too small to prove anything: {logged:?}"
@@ -299,6 +295,16 @@ fn every_line_of_the_access_log_is_an_exchange() {
     };
     let (torn_logged, torn_captured) = (whole(&mut logged), whole(&mut captured));
     assert_eq!(captured, logged);
+    let replayed = folder.join("replayed.ndjson");
+    let recording = folder.join("recording");
+    let output = format!("ndjson:{}", replayed.display());
+    run(
+        env!("CARGO_BIN_EXE_collector"),
+        &["replay", &recording.to_string_lossy(), "--output", &output],
+    );
+    let (mut again, _) = from_exchanges(&replayed);
+    whole(&mut again);
+    assert_eq!(again, captured, "a recording replays to the same exchanges");
     assert!(
         torn_captured.abs_diff(torn_logged) <= 20,
         "{torn_captured} against {torn_logged} torn exchanges"
@@ -309,4 +315,127 @@ fn every_line_of_the_access_log_is_an_exchange() {
         captured_ms + 100 >= logged_ms && captured_ms <= logged_ms + requests,
         "{captured_ms} ms against {logged_ms} ms"
     );
+}
+
+/// The store's server, from the same build.
+fn start_store(folder: &Path, port: u16) -> Ended {
+    let test = std::env::current_exe().unwrap();
+    let binaries = test.parent().unwrap().parent().unwrap();
+    let child = Command::new(binaries.join("event-store"))
+        .args([
+            "serve",
+            "--path",
+            &folder.join("data").to_string_lossy(),
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+        ])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("event-store is needed: cargo build --workspace");
+    let store = Ended(child);
+    wait_until("the store listening", || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    store
+}
+
+fn count_stored(port: u16) -> String {
+    let url = format!("http://127.0.0.1:{port}/?query=SELECT+count()+FROM+weir.http_exchanges");
+    let output = Command::new("curl").args(["-s", &url]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn exchanges_wait_on_disk_while_the_store_is_away_and_are_stored_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (port, store_port) = (free_port(), free_port());
+    let _nginx = start_nginx(folder, port);
+    let url = format!("http://127.0.0.1:{store_port}");
+    let spool = folder.join("spool");
+    let output = ["--clickhouse", &url, "--spool", &spool.to_string_lossy()];
+    let mut collector = start_collector(folder, port, &output);
+    let ask = || {
+        run(
+            "curl",
+            &[
+                "-s",
+                "-o",
+                "/dev/null",
+                &format!("http://127.0.0.1:{port}/[1-50]"),
+            ],
+        );
+    };
+    ask();
+    wait_until("a batch in the spool", || {
+        fs::read_dir(&spool).unwrap().count() > 0
+    });
+    // Ended while the store is away, the collector leaves its batches to the next one.
+    assert!(collector.terminate());
+    let mut collector = start_collector(folder, port, &output);
+    ask();
+    let _store = start_store(folder, store_port);
+    wait_until("all exchanges stored", || count_stored(store_port) == "100");
+    wait_until("an empty spool", || {
+        fs::read_dir(&spool).unwrap().count() == 0
+    });
+    assert!(collector.terminate());
+    assert_eq!(count_stored(store_port), "100", "each exactly once");
+    let summary: Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["lost"], 0, "{summary}");
+}
+
+#[test]
+fn mistakes_are_told_with_what_to_do() {
+    let said = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_collector"))
+            .args(args)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let cases: [(&[&str], Option<i32>, &str); 5] = [
+        (&["run", "--output", "ndjson:-"], Some(2), "give --port"),
+        (&["run", "--port", "1"], Some(2), "give --output"),
+        (
+            &["run", "--port", "1", "--output", "csv:x"],
+            Some(2),
+            "ndjson:FILE",
+        ),
+        (
+            &[
+                "run",
+                "--process",
+                "no-such-process",
+                "--output",
+                "ndjson:-",
+            ],
+            Some(2),
+            "ss -ltnp",
+        ),
+        (&["replay", "Cargo.toml"], Some(1), "no recording"),
+    ];
+    for (args, code, hint) in cases {
+        let (status, text) = said(args);
+        assert_eq!(status, code, "{args:?}: {text}");
+        assert!(text.contains(hint), "{args:?} should say `{hint}`: {text}");
+    }
+}
+
+#[test]
+fn the_doctor_finds_this_machine_fit() {
+    let output = Command::new(env!("CARGO_BIN_EXE_collector"))
+        .arg("doctor")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success(),
+        "this machine cannot run the live tests:\n{text}"
+    );
+    assert!(text.contains("ok    cgroup_skb programs"), "{text}");
 }

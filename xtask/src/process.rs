@@ -1,4 +1,4 @@
-//! Processes that the demo starts and, by id, ends; and the folder they live in.
+//! Processes that we start and, by id, end; and the folder they live in.
 
 use std::{
     fs::{self, File},
@@ -45,6 +45,10 @@ impl Running {
             child,
             log: log.to_owned(),
         })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until an address of the process accepts connections.
@@ -122,12 +126,12 @@ impl Drop for Running {
     }
 }
 
-/// A folder for the demo's data, removed when dropped.
+/// A folder for data, removed when dropped.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn create() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("weir-demo-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("weir-xtask-{}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("while creating {}", path.display()))?;
         Ok(Self(path))
     }
