@@ -16,9 +16,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ebpf-probes", &["weir-abi"]),
     ("event-store", &[]),
     ("collector", &["ebpf-probes", "weir-abi", "event-store"]),
-    ("funnel-frames", &[]),
-    ("funnel-engine", &["event-store", "funnel-frames"]),
-    ("funnel-report", &["funnel-engine", "funnel-frames"]),
+    ("funnel-engine", &["event-store"]),
+    ("funnel-report", &["funnel-engine"]),
     ("dashboards", &[]),
     (
         "report-api",

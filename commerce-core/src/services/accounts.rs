@@ -1,5 +1,7 @@
 //! Who may shop where: users of tenants, passwords, tokens.
 
+use std::sync::Arc;
+
 use argon2::{Argon2, PasswordVerifier as _, password_hash::phc::PasswordHash};
 use axum::{
     Json, Router,
@@ -10,6 +12,7 @@ use axum::{
 };
 use serde::Deserialize;
 use sqlx::SqlitePool;
+use tokio::sync::Semaphore;
 
 use crate::{auth::Tokens, problem::Problem};
 
@@ -17,6 +20,8 @@ use crate::{auth::Tokens, problem::Problem};
 struct Accounts {
     pool: SqlitePool,
     tokens: Tokens,
+    /// Verifications at once: as many as there are cores. More would only starve the other services.
+    verifying: Arc<Semaphore>,
 }
 
 #[derive(Deserialize)]
@@ -28,9 +33,14 @@ struct Login {
 }
 
 pub(super) fn router(pool: SqlitePool, tokens: Tokens) -> Router {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Router::new()
         .route("/login", post(login))
-        .with_state(Accounts { pool, tokens })
+        .with_state(Accounts {
+            pool,
+            tokens,
+            verifying: Arc::new(Semaphore::new(cores)),
+        })
 }
 
 async fn login(
@@ -53,6 +63,11 @@ async fn login(
     .await?;
     let hash = hash.ok_or_else(refused)?;
     // Verifying takes milliseconds of pure computation, by design; the runtime's threads are not for that.
+    let _turn = accounts
+        .verifying
+        .acquire()
+        .await
+        .map_err(|error| Problem::internal(&error))?;
     let password = login.password;
     let fits = tokio::task::spawn_blocking(move || {
         PasswordHash::new(&hash).is_ok_and(|hash| {

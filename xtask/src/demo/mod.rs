@@ -36,12 +36,14 @@ pub(crate) struct DemoArgs {
 }
 
 const TENANTS: u32 = 3;
-const ARRIVALS_PER_SECOND: u32 = 40;
+/// Two cores verify about 30 passwords a second, which is what a login costs; beyond that the shop queues.
+const ARRIVALS_PER_SECOND: u32 = 20;
 const STEPS: &[(&str, &str)] = &[("Login", "login"), ("Cart", "cart"), ("Pay", "pay")];
 const BINARIES: &[&str] = &[
     "event-store",
     "collector",
     "funnel-engine",
+    "funnel-report",
     "commerce-core",
     "shoppers",
 ];
@@ -172,6 +174,7 @@ impl River {
         .context("the funnel was not answered; `funnel run` says why")?;
         fs::write(self.out.join("funnel.json"), &text).context("while writing funnel.json")?;
         self.show()?;
+        self.write_report(args)?;
         let funnel: Value = serde_json::from_str(&text).context("funnel.json is no JSON")?;
         let captured: Vec<u64> = funnel
             .get("steps")
@@ -217,6 +220,24 @@ impl River {
             );
         }
         Ok(summary)
+    }
+
+    fn write_report(&self, args: &DemoArgs) -> anyhow::Result<()> {
+        let (funnel, out) = (self.out.join("funnel.json"), self.out.to_string_lossy());
+        let period = format!("{} simulated shoppers, seed {}", args.shoppers, args.seed);
+        shell::run(
+            &self.program("funnel-report"),
+            &[
+                "--funnel",
+                &funnel.to_string_lossy(),
+                "--title",
+                "From login to payment",
+                "--period",
+                &period,
+                "--out",
+                &out,
+            ],
+        )
     }
 
     fn program(&self, name: &str) -> String {
