@@ -28,6 +28,9 @@ struct Cli {
     /// How many shoppers.
     #[arg(long, default_value_t = 500)]
     shoppers: u32,
+    /// Number of the first, so that a later wave brings other people.
+    #[arg(long, default_value_t = 0)]
+    first: u32,
     /// Arrivals per second.
     #[arg(long, default_value_t = 50.0)]
     rate: f64,
@@ -76,7 +79,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let mut inside = JoinSet::new();
     let started = tokio::time::Instant::now();
     let mut arrives_at = Duration::ZERO;
-    for number in 0..cli.shoppers {
+    for number in (cli.first..).take(usize::try_from(cli.shoppers)?) {
         // Exponential gaps: arrivals of people who do not know one another.
         let gap = -(1.0 - arrivals.random::<f64>()).ln() / cli.rate;
         arrives_at += Duration::from_secs_f64(gap);

@@ -5,6 +5,10 @@ mod ledger;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -38,6 +42,9 @@ pub(crate) struct DemoArgs {
 const TENANTS: u32 = 3;
 /// Two cores verify about 30 passwords a second, which is what a login costs; beyond that the shop queues.
 const ARRIVALS_PER_SECOND: u32 = 20;
+/// Shoppers of one wave of the live demo, and how many different ones there are before they come again.
+const WAVE: u32 = 60;
+const LIVE_USERS_PER_TENANT: u32 = 3_000;
 const STEPS: &[(&str, &str)] = &[("Login", "login"), ("Cart", "cart"), ("Pay", "pay")];
 const BINARIES: &[&str] = &[
     "event-store",
@@ -64,15 +71,27 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         built.elapsed().as_secs()
     ));
     if args.once {
-        river.shoppers(args.shoppers, args.seed)?;
+        river.shoppers((0, args.shoppers), args.seed)?;
         let summary = river.finish(args, started)?;
         say(&format!("results in {}: {summary}", args.out.display()));
         return Ok(());
     }
     say("press Ctrl-C to stop");
-    for wave in 0.. {
-        river.shoppers(args.shoppers.min(60), args.seed + wave)?;
-        river.show()?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&stopped);
+    ctrlc::set_handler(move || stopping.store(true, Ordering::Relaxed))
+        .context("while listening for Ctrl-C")?;
+    for wave in 0_u32.. {
+        let first = wave.wrapping_mul(WAVE) % (LIVE_USERS_PER_TENANT * TENANTS - WAVE);
+        let shown = river
+            .shoppers(args.shoppers.min(60), args.seed + wave)
+            .and_then(|()| river.show());
+        // Ctrl-C reaches the shoppers too, and their end is not an error then.
+        if stopped.load(Ordering::Relaxed) {
+            say("stopping");
+            break;
+        }
+        shown?;
     }
     Ok(())
 }
@@ -126,7 +145,7 @@ impl River {
     }
 
     /// One wave of shoppers; returns when the last has left.
-    fn shoppers(&self, count: u32, seed: u64) -> anyhow::Result<()> {
+    fn shoppers(&self, (first, count): (u32, u32), seed: u64) -> anyhow::Result<()> {
         say(&format!("{count} shoppers with seed {seed}"));
         let ledger = self.out.join("ledger.ndjson");
         let args = [
@@ -134,6 +153,8 @@ impl River {
             &self.gateway,
             "--shoppers",
             &count.to_string(),
+            "--first",
+            &first.to_string(),
             "--seed",
             &seed.to_string(),
             "--rate",
@@ -364,7 +385,11 @@ fn start_shop(
     args: &DemoArgs,
     (port, otlp): (u16, u16),
 ) -> anyhow::Result<Running> {
-    let users = args.shoppers.div_ceil(TENANTS);
+    let users = if args.once {
+        args.shoppers.div_ceil(TENANTS)
+    } else {
+        LIVE_USERS_PER_TENANT
+    };
     let shop = Running::start(
         "shop",
         &binaries.join("shop"),
