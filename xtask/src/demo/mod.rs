@@ -84,7 +84,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     for wave in 0_u32.. {
         let first = wave.wrapping_mul(WAVE) % (LIVE_USERS_PER_TENANT * TENANTS - WAVE);
         let shown = river
-            .shoppers(args.shoppers.min(60), args.seed + wave)
+            .shoppers((first, WAVE), args.seed + u64::from(wave))
             .and_then(|()| river.show());
         // Ctrl-C reaches the shoppers too, and their end is not an error then.
         if stopped.load(Ordering::Relaxed) {
