@@ -134,6 +134,7 @@ fn raw(port: u16, parts: &[&[u8]]) {
     stream.set_nodelay(true).unwrap();
     for part in parts {
         stream.write_all(part).unwrap();
+        // Nothing tells when a segment has left; the pause keeps the kernel from joining the parts into one.
         thread::sleep(Duration::from_millis(3));
     }
     let mut answer = Vec::new();

@@ -1,8 +1,9 @@
 //! The store from the outside: where it is, its schema, writing to it and reading within a scope.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use clickhouse::{Client, Compression};
+use tokio::sync::OnceCell;
 
 use crate::rows::{EventRow, ExchangeRow, SpanRow};
 
@@ -68,6 +69,7 @@ impl Scope {
 pub struct Store {
     client: Client,
     url: String,
+    migrated: Arc<OnceCell<()>>,
 }
 
 impl fmt::Debug for Store {
@@ -87,6 +89,7 @@ impl Store {
         Self {
             client,
             url: url.to_owned(),
+            migrated: Arc::default(),
         }
     }
 
@@ -122,6 +125,16 @@ impl Store {
                     .map_err(self.error(name))?;
             }
         }
+        Ok(())
+    }
+
+    /// As [`Self::migrate`], but only until it has succeeded once for this store and its clones: for writers that
+    /// start while the store is away and call this before every insert.
+    ///
+    /// # Errors
+    /// As there; the next call tries again.
+    pub async fn migrate_once(&self) -> Result<(), StoreError> {
+        self.migrated.get_or_try_init(|| self.migrate()).await?;
         Ok(())
     }
 

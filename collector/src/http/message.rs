@@ -207,7 +207,7 @@ impl Decoder {
                 self.enter_body(framing, at, sink);
                 true
             }
-            Parsed::Malformed => self.malformed(view_start(view), at, sink),
+            Parsed::Malformed => self.malformed(Start::of_request(view), at, sink),
             Parsed::Partial if view.len() > HEAD_BYTES_MAX => {
                 // Stop keeping the head, but find its end; the fields seen so far are lost with it.
                 let kept = view.len() - buffered;
@@ -342,8 +342,4 @@ impl Decoder {
             }
         }
     }
-}
-
-fn view_start(view: &[u8]) -> Start {
-    Start::of_request(view)
 }

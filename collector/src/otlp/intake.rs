@@ -98,7 +98,7 @@ impl Writer {
         let token = format!("{}-{}", self.run_id, self.sequence);
         for attempt in 1..=TRIES_MAX {
             let inserted = async {
-                self.store.migrate().await?;
+                self.store.migrate_once().await?;
                 self.store.insert_spans(rows, &token).await
             };
             match inserted.await {

@@ -30,7 +30,6 @@ const DRAIN_AT_END: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ClickHouseSink {
     store: Store,
-    migrated: bool,
     spool: Spool,
     ledger: Arc<Ledger>,
     pending: Vec<ExchangeRow>,
@@ -60,7 +59,6 @@ impl ClickHouseSink {
             .with_context(|| format!("while opening the spool in {}", spool_folder.display()))?;
         Ok(Self {
             store,
-            migrated: false,
             spool,
             ledger,
             pending: Vec::new(),
@@ -145,10 +143,7 @@ impl ClickHouseSink {
 
     async fn deliver(&mut self, batch: &Batch) -> anyhow::Result<()> {
         let work = async {
-            if !self.migrated {
-                self.store.migrate().await?;
-                self.migrated = true;
-            }
+            self.store.migrate_once().await?;
             self.store
                 .insert_exchanges(&batch.rows, &batch.token)
                 .await?;
