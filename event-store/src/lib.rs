@@ -3,10 +3,11 @@
 //! Owns: every table and statement about them. Refuses: knowing who calls. Speaks only the ClickHouse HTTP
 //! protocol, so the embedded engine and a cluster look the same from here.
 
+mod reads;
 mod rows;
 mod store;
 
 pub mod serve;
 
-pub use rows::{EventRow, ExchangeRow, SpanRow};
+pub use rows::{EventRow, ExchangeRow, LastExchangeRow, SpanRow};
 pub use store::{DATABASE, Scope, Store, StoreError, TenantId};

@@ -126,3 +126,26 @@ pub struct EventRow {
     /// Allow-listed headers.
     pub properties: Vec<(String, String)>,
 }
+
+/// The last exchange of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, clickhouse::Row)]
+pub struct LastExchangeRow {
+    /// Whose shop; empty when unknown.
+    pub tenant: String,
+    /// Who.
+    pub user: String,
+    /// First byte of the request.
+    pub at: i64,
+    /// Request method.
+    pub last_method: Option<String>,
+    /// Template of the path.
+    pub last_route: Option<String>,
+    /// Status of the response.
+    pub last_status: Option<u16>,
+    /// To the last byte of the response.
+    pub last_duration_ns: u64,
+    /// 32 hex digits.
+    pub last_trace_id: Option<String>,
+    /// In which session.
+    pub last_session_id: Option<String>,
+}

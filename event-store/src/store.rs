@@ -1,11 +1,11 @@
-//! The store from the outside: where it is, its schema, writing to it and reading within a scope.
+//! The store from the outside: where it is, its schema, and writing to it. Reading is in `reads.rs`.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use clickhouse::{Client, Compression};
 use tokio::sync::OnceCell;
 
-use crate::rows::{EventRow, ExchangeRow, SpanRow};
+use crate::rows::{ExchangeRow, SpanRow};
 
 /// The one database.
 pub const DATABASE: &str = "weir";
@@ -56,10 +56,16 @@ impl fmt::Display for TenantId {
 
 impl Scope {
     /// The condition's parameters: whether all tenants are meant, and which one.
-    const fn binds(&self) -> (bool, &str) {
+    pub(crate) fn binds(&self) -> (bool, &str) {
+        let tenant = self.tenant();
+        (tenant.is_none(), tenant.map_or("", TenantId::as_str))
+    }
+
+    /// The one tenant; `None` when all are meant.
+    pub const fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Self::Tenant(tenant) => (false, tenant.0.as_str()),
-            Self::Operator => (true, ""),
+            Self::Tenant(tenant) => Some(tenant),
+            Self::Operator => None,
         }
     }
 }
@@ -183,54 +189,8 @@ impl Store {
         insert.end().await.map_err(self.error("inserting spans"))
     }
 
-    /// Events of a scope in `[from, to)`, ordered by user and time.
-    ///
-    /// # Errors
-    /// When the store is away or refuses.
-    pub async fn events(
-        &self,
-        scope: &Scope,
-        from_ns: i64,
-        to_ns: i64,
-    ) -> Result<Vec<EventRow>, StoreError> {
-        let (all, tenant) = scope.binds();
-        self.database()
-            .query(
-                "SELECT ?fields FROM events WHERE (? OR tenant_id = ?) \
-                 AND timestamp >= fromUnixTimestamp64Nano(?) AND timestamp < fromUnixTimestamp64Nano(?) \
-                 ORDER BY tenant_id, user_id, timestamp",
-            )
-            .bind(all)
-            .bind(tenant)
-            .bind(from_ns)
-            .bind(to_ns)
-            .fetch_all()
-            .await
-            .map_err(self.error("reading events"))
-    }
-
-    /// Spans of one trace, if the scope owns an exchange of it (an operator sees all).
-    ///
-    /// # Errors
-    /// When the store is away or refuses.
-    pub async fn trace(&self, scope: &Scope, trace_id: &str) -> Result<Vec<SpanRow>, StoreError> {
-        let (all, tenant) = scope.binds();
-        self.database()
-            .query(
-                "SELECT ?fields FROM otel_traces WHERE TraceId = ? AND (? OR TraceId IN \
-                 (SELECT trace_id FROM http_exchanges WHERE trace_id = ? AND tenant_id = ?)) ORDER BY Timestamp",
-            )
-            .bind(trace_id)
-            .bind(all)
-            .bind(trace_id)
-            .bind(tenant)
-            .fetch_all()
-            .await
-            .map_err(self.error("reading a trace"))
-    }
-
     /// The client, with the database chosen, for the funnel engine's own statements. Each of them takes a
-    /// [`Scope`] beside it and binds it with [`Scope`]'s parameters.
+    /// [`Scope`] beside it and binds [`Scope::tenant`].
     pub fn database(&self) -> Client {
         self.client.clone().with_database(DATABASE)
     }
@@ -258,7 +218,10 @@ impl Store {
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
     }
 
-    fn error(&self, doing: &str) -> impl FnOnce(clickhouse::error::Error) -> StoreError + use<> {
+    pub(crate) fn error(
+        &self,
+        doing: &str,
+    ) -> impl FnOnce(clickhouse::error::Error) -> StoreError + use<> {
         let (url, doing) = (self.url.clone(), doing.to_owned());
         move |source| StoreError {
             message: format!("{doing}: {source}"),

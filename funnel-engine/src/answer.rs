@@ -2,16 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Mean and quantiles of times.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Timing {
-    /// Arithmetic mean.
-    pub mean: f64,
-    /// Interpolated median.
-    pub median: f64,
-    /// Interpolated ninth decile.
-    pub p90: f64,
-}
+use crate::{
+    figures::{Bin, Latency, Timing, histogram, seconds, timing},
+    service::StepService,
+};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,15 +24,25 @@ pub struct StepResult {
     pub drop_off: u64,
     /// Seconds since the previous step; null for the first and when nobody came.
     pub time_from_previous_s: Option<Timing>,
+    /// How long the shop took to answer the requests that match this step, whoever made them; null when no
+    /// event of the step carries a duration.
+    #[serde(default)]
+    pub latency_ms: Option<Latency>,
+    /// Failed attempts at this step: events named `<event>.failed`, whoever made them.
+    #[serde(default)]
+    pub errors: u64,
 }
 
 /// Seconds from the first to the last step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimeToConvert {
     /// Interpolated median.
     pub median: f64,
     /// Interpolated ninth decile.
     pub p90: f64,
+    /// Bins of the series 1, 2, 5 from the fastest to the slowest conversion; empty ones between are listed.
+    #[serde(default)]
+    pub histogram: Vec<Bin>,
 }
 
 /// The answer.
@@ -76,8 +80,8 @@ impl FunnelResult {
                 .collect()
         };
         let whole = attempts.iter().filter(|times| times.len() == names.len());
-        let whole: Vec<f64> = whole
-            .filter_map(|times| Some(seconds(times.last()? - times.first()?)))
+        let whole: Vec<i64> = whole
+            .filter_map(|times| Some(times.last()? - times.first()?))
             .collect();
         let step = |(index, name): (usize, &String)| StepResult {
             step: index + 1,
@@ -87,11 +91,15 @@ impl FunnelResult {
             conversion_from_start: None,
             drop_off: 0,
             time_from_previous_s: timing(gaps(index)),
+            latency_ms: None,
+            errors: 0,
         };
         let steps = names.iter().enumerate().map(step).collect();
-        let time_to_convert_s = timing(whole).map(|timing| TimeToConvert {
+        let whole_s: Vec<f64> = whole.iter().copied().map(seconds).collect();
+        let time_to_convert_s = timing(whole_s).map(|timing| TimeToConvert {
             median: timing.median,
             p90: timing.p90,
+            histogram: histogram(&whole),
         });
         let mut result = Self {
             steps,
@@ -120,6 +128,14 @@ impl FunnelResult {
         }
     }
 
+    /// Adds how the shop served each step.
+    pub(crate) fn set_service(&mut self, service: &[StepService]) {
+        for (step, service) in self.steps.iter_mut().zip(service) {
+            step.latency_ms = service.latency_ms;
+            step.errors = service.errors;
+        }
+    }
+
     /// With the time it took.
     #[must_use]
     pub fn with_elapsed_ms(mut self, elapsed_ms: u64) -> Self {
@@ -130,22 +146,27 @@ impl FunnelResult {
     /// A table for a terminal.
     pub fn to_table(&self) -> String {
         let mut out = format!(
-            "{:<4} {:<20} {:>10} {:>9} {:>9} {:>10} {:>12}\n",
-            "step", "name", "count", "prev", "start", "drop-off", "median s"
+            "{:<4} {:<20} {:>10} {:>9} {:>9} {:>10} {:>10} {:>9} {:>8}\n",
+            "step", "name", "count", "prev", "start", "drop-off", "median s", "p95 ms", "failed"
         );
         for step in &self.steps {
             let median = step
                 .time_from_previous_s
                 .map_or_else(|| "-".to_owned(), |timing| format!("{:.3}", timing.median));
+            let p95 = step
+                .latency_ms
+                .map_or_else(|| "-".to_owned(), |latency| format!("{:.1}", latency.p95));
             let line = format!(
-                "{:<4} {:<20} {:>10} {:>9} {:>9} {:>10} {:>12}\n",
+                "{:<4} {:<20} {:>10} {:>9} {:>9} {:>10} {:>10} {:>9} {:>8}\n",
                 step.step,
                 step.name,
                 step.count,
                 percent(step.conversion_from_previous),
                 percent(step.conversion_from_start),
                 step.drop_off,
-                median
+                median,
+                p95,
+                step.errors
             );
             out.push_str(&line);
         }
@@ -164,39 +185,6 @@ pub fn percent(fraction: Option<f64>) -> String {
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "durations of a window stay below 2^53 ns, about 104 days; beyond, below a microsecond is lost"
-)]
-fn seconds(nanoseconds: i64) -> f64 {
-    nanoseconds as f64 / 1e9
-}
-
-fn timing(mut values: Vec<f64>) -> Option<Timing> {
-    if values.is_empty() {
-        return None;
-    }
-    values.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_precision_loss, reason = "a count of users")]
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    Some(Timing {
-        mean,
-        median: quantile(&values, 1, 2),
-        p90: quantile(&values, 9, 10),
-    })
-}
-
-/// Linear interpolation between closest ranks, as `quantileExactInclusive` does; `values` are sorted.
-fn quantile(values: &[f64], numerator: usize, denominator: usize) -> f64 {
-    let position = values.len().saturating_sub(1) * numerator;
-    let (below, rest) = (position / denominator, position % denominator);
-    let low = values.get(below).copied().unwrap_or(0.0);
-    let high = values.get(below + 1).copied().unwrap_or(low);
-    #[expect(clippy::cast_precision_loss, reason = "both below ten")]
-    let weight = rest as f64 / denominator as f64;
-    low + (high - low) * weight
 }
 
 #[cfg(test)]
@@ -228,12 +216,5 @@ mod tests {
                 .collect::<Vec<_>>(),
             [3_360, 3_480, 0]
         );
-    }
-
-    #[test]
-    fn quantiles_interpolate() {
-        let timing = timing(vec![4.0, 1.0, 3.0, 2.0]).unwrap();
-        assert!((timing.median - 2.5).abs() < 1e-12);
-        assert!((timing.p90 - 3.7).abs() < 1e-12);
     }
 }

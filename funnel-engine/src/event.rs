@@ -18,6 +18,16 @@ pub struct Event {
     pub properties: BTreeMap<String, Value>,
 }
 
+impl Event {
+    /// Whose shop; empty when the event does not say.
+    pub fn tenant(&self) -> &str {
+        self.properties
+            .get("tenant")
+            .and_then(Value::as_str)
+            .unwrap_or("")
+    }
+}
+
 /// An event file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum EventFileError {
@@ -38,7 +48,7 @@ pub enum EventFileError {
 #[serde(untagged)]
 enum Time {
     Milliseconds(i64),
-    Text(jiff::Timestamp),
+    Text(String),
 }
 
 #[derive(Deserialize)]
@@ -52,11 +62,53 @@ struct Line {
     properties: BTreeMap<String, Value>,
 }
 
-impl Line {
-    fn into_event(self) -> Option<Event> {
-        let at_ns = match self.ts {
-            Time::Milliseconds(ms) => ms.checked_mul(1_000_000)?,
-            Time::Text(timestamp) => i64::try_from(timestamp.as_nanosecond()).ok()?,
+/// The time of an event as files write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventTime {
+    /// Since 1970 UTC.
+    Nanoseconds(i64),
+    /// Since 1970 UTC.
+    Milliseconds(i64),
+    /// RFC 3339.
+    Text(String),
+}
+
+/// An event as it stands in a file, before it is checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventParts {
+    /// Who.
+    pub user: Option<String>,
+    /// When; required.
+    pub time: Option<EventTime>,
+    /// What; required.
+    pub event: Option<String>,
+    /// In which session; becomes the property `session`.
+    pub session: Option<String>,
+    /// Whose shop; becomes the property `tenant`.
+    pub tenant: Option<String>,
+    /// Anything else.
+    pub properties: BTreeMap<String, Value>,
+}
+
+impl EventParts {
+    /// The event, or what is wrong with it.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn into_event(self) -> Result<Event, String> {
+        let out_of_range = || "`ts` is out of range".to_owned();
+        let at_ns = match self.time.ok_or(
+            "no usable `ts`: write RFC 3339 text, a timestamp, or integer milliseconds since 1970",
+        )? {
+            EventTime::Nanoseconds(ns) => ns,
+            EventTime::Milliseconds(ms) => ms.checked_mul(1_000_000).ok_or_else(out_of_range)?,
+            EventTime::Text(text) => {
+                let timestamp: jiff::Timestamp =
+                    text.parse().map_err(|error| format!("`ts`: {error}"))?;
+                i64::try_from(timestamp.as_nanosecond())
+                    .ok()
+                    .ok_or_else(out_of_range)?
+            }
         };
         let mut properties = self.properties;
         for (key, value) in [("session", self.session), ("tenant", self.tenant)] {
@@ -66,10 +118,10 @@ impl Line {
                     .or_insert(Value::String(value));
             }
         }
-        Some(Event {
+        Ok(Event {
             user: self.user.filter(|user| !user.is_empty()),
             at_ns,
-            name: self.event,
+            name: self.event.ok_or("no `event`")?,
             properties,
         })
     }
@@ -92,11 +144,20 @@ pub fn read_ndjson(mut input: impl Read) -> Result<Vec<Event>, EventFileError> {
                 line: index + 1,
                 message,
             };
-            let parsed: Line =
-                serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
-            parsed
-                .into_event()
-                .ok_or_else(|| bad("the time is out of range".to_owned()))
+            let line: Line = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+            let time = match line.ts {
+                Time::Milliseconds(ms) => EventTime::Milliseconds(ms),
+                Time::Text(text) => EventTime::Text(text),
+            };
+            let parts = EventParts {
+                user: line.user,
+                time: Some(time),
+                event: Some(line.event),
+                session: line.session,
+                tenant: line.tenant,
+                properties: line.properties,
+            };
+            parts.into_event().map_err(bad)
         })
         .collect()
 }
@@ -122,22 +183,15 @@ pub fn read_csv(input: impl Read) -> Result<Vec<Event>, EventFileError> {
             .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let ts = fields
-            .remove("ts")
-            .ok_or_else(|| bad(line, "no `ts`".to_owned()))?;
-        let ts = match ts.parse::<i64>() {
-            Ok(milliseconds) => Time::Milliseconds(milliseconds),
-            Err(_) => Time::Text(
-                ts.parse()
-                    .map_err(|error: jiff::Error| bad(line, error.to_string()))?,
-            ),
-        };
-        let parsed = Line {
+        let ts = fields.remove("ts");
+        let time = ts.map(|ts| match ts.parse::<i64>() {
+            Ok(milliseconds) => EventTime::Milliseconds(milliseconds),
+            Err(_) => EventTime::Text(ts),
+        });
+        let parts = EventParts {
             user: fields.remove("user"),
-            ts,
-            event: fields
-                .remove("event")
-                .ok_or_else(|| bad(line, "no `event`".to_owned()))?,
+            time,
+            event: fields.remove("event"),
             session: fields.remove("session"),
             tenant: fields.remove("tenant"),
             properties: fields
@@ -145,11 +199,7 @@ pub fn read_csv(input: impl Read) -> Result<Vec<Event>, EventFileError> {
                 .map(|(name, value)| (name, Value::String(value)))
                 .collect(),
         };
-        events.push(
-            parsed
-                .into_event()
-                .ok_or_else(|| bad(line, "the time is out of range".to_owned()))?,
-        );
+        events.push(parts.into_event().map_err(|message| bad(line, message))?);
     }
     Ok(events)
 }

@@ -8,16 +8,19 @@ mod answer;
 mod definition;
 mod duration;
 mod event;
+mod figures;
 mod predicate;
 mod pushdown;
 mod reference;
+mod service;
 
-pub use answer::{FunnelResult, StepResult, TimeToConvert, Timing, percent};
+pub use answer::{FunnelResult, StepResult, TimeToConvert, percent};
 pub use definition::{
     Count, DefinitionError, Exclusion, FunnelDefinition, Order, Step, StepEvent, TimeRange,
 };
 pub use duration::Span;
-pub use event::{Event, EventFileError, read_csv, read_ndjson};
+pub use event::{Event, EventFileError, EventParts, EventTime, read_csv, read_ndjson};
+pub use figures::{Bin, Latency, Timing};
 pub use predicate::{Condition, Op};
-pub use pushdown::{PushdownError, run_on_clickhouse};
+pub use pushdown::{DroppedUser, Page, PushdownError, dropped_users, run_on_clickhouse};
 pub use reference::run_reference;

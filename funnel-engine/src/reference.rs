@@ -10,6 +10,7 @@ use crate::{
     answer::FunnelResult,
     definition::{DefinitionError, FunnelDefinition},
     event::Event,
+    service::step_service,
 };
 
 /// Answers a funnel over events in memory.
@@ -26,7 +27,7 @@ pub fn run_reference(
         .iter()
         .map(|step| step.name.clone())
         .collect();
-    let mut per_user: BTreeMap<&str, Vec<(i64, Vec<usize>)>> = BTreeMap::new();
+    let mut per_user: BTreeMap<(&str, &str), Vec<StepEvents>> = BTreeMap::new();
     for event in events
         .iter()
         .filter(|event| is_considered(definition, event))
@@ -38,6 +39,7 @@ pub fn run_reference(
             .filter(|step| fills(definition, *step, event))
             .collect();
         if !fills.is_empty() {
+            let user = (event.tenant(), user);
             per_user.entry(user).or_default().push((event.at_ns, fills));
         }
     }
@@ -48,15 +50,14 @@ pub fn run_reference(
             User { definition, events }.best_attempt()
         })
         .collect();
-    Ok(FunnelResult::from_attempts(
-        &names,
-        &attempts,
-        events.len() as u64,
-        "reference",
-    ))
+    let scanned = events.len() as u64;
+    let mut result = FunnelResult::from_attempts(&names, &attempts, scanned, "reference");
+    result.set_service(&step_service(definition, events));
+    Ok(result)
 }
 
-fn is_considered(definition: &FunnelDefinition, event: &Event) -> bool {
+/// Whether an event lies in the definition's time range and passes its global conditions.
+pub(crate) fn is_considered(definition: &FunnelDefinition, event: &Event) -> bool {
     let in_range = definition.time_range.as_ref().is_none_or(|range| {
         let at = i128::from(event.at_ns);
         range.from.as_nanosecond() <= at && at < range.to.as_nanosecond()
@@ -78,10 +79,13 @@ fn fills(definition: &FunnelDefinition, step: usize, event: &Event) -> bool {
     })
 }
 
+/// When an event was, and which steps it can fill.
+type StepEvents = (i64, Vec<usize>);
+
 /// One user's events that can fill any step, sorted by time.
 struct User<'a> {
     definition: &'a FunnelDefinition,
-    events: Vec<(i64, Vec<usize>)>,
+    events: Vec<StepEvents>,
 }
 
 impl User<'_> {
@@ -248,6 +252,43 @@ mod tests {
                 &[("u", 0, "a"), ("u", 1, "b"), ("u", 3, "b"), ("u", 4, "c")]
             )),
             [1, 1, 1]
+        );
+    }
+
+    #[test]
+    fn a_steps_service_counts_all_its_requests_and_failures() {
+        let definition = FunnelDefinition::parse(ABC).unwrap();
+        let event = |name: &str, duration: u32| Event {
+            user: Some("u".to_owned()),
+            at_ns: 0,
+            name: name.to_owned(),
+            properties: BTreeMap::from([("duration_ms".to_owned(), duration.into())]),
+        };
+        let events = [event("b", 10), event("b", 30), event("b.failed", 500)];
+        let result = run_reference(&definition, &events).unwrap();
+        let latency = result.steps[1].latency_ms.unwrap();
+        assert!((latency.mean - 20.0).abs() < 1e-12);
+        assert!((latency.p95 - 29.0).abs() < 1e-12);
+        assert_eq!(result.steps[1].errors, 1);
+        assert_eq!(
+            (result.steps[0].latency_ms, result.steps[0].errors),
+            (None, 0)
+        );
+    }
+
+    #[test]
+    fn the_same_user_id_in_two_shops_is_two_buyers() {
+        let definition = FunnelDefinition::parse(ABC).unwrap();
+        let event = |tenant: &str, name: &str, at_ns: i64| Event {
+            user: Some("u".to_owned()),
+            at_ns,
+            name: name.to_owned(),
+            properties: BTreeMap::from([("tenant".to_owned(), tenant.into())]),
+        };
+        let events = [event("t1", "a", 0), event("t2", "b", 1)];
+        assert_eq!(
+            counts(&run_reference(&definition, &events).unwrap()),
+            [1, 0, 0]
         );
     }
 

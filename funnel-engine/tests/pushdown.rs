@@ -6,13 +6,18 @@
     reason = "helpers of tests fail the test"
 )]
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use event_store::{
     ExchangeRow, Scope, Store,
     serve::{Credentials, Engine, serve},
 };
-use funnel_engine::{Event, FunnelDefinition, FunnelResult, run_on_clickhouse, run_reference};
+use funnel_engine::{
+    Event, FunnelDefinition, FunnelResult, Page, dropped_users, run_on_clickhouse, run_reference,
+};
 use tokio::net::TcpListener;
 
 fn engine_path() -> PathBuf {
@@ -36,7 +41,12 @@ fn row(event: &Event) -> ExchangeRow {
     let text = |text: &str| Some(text.to_owned());
     ExchangeRow {
         timestamp: event.at_ns,
-        duration_ns: 1,
+        duration_ns: event
+            .properties
+            .get("duration_ms")
+            .and_then(serde_json::Value::as_u64)
+            .unwrap()
+            * 1_000_000,
         ttfb_ns: None,
         role: "server".to_owned(),
         service: None,
@@ -89,10 +99,52 @@ fn assert_same(pushed: &FunnelResult, reference: &FunnelResult, definition: &str
         }
     }
     assert_eq!(pushed.steps.len(), reference.steps.len());
+    for (ours, theirs) in pushed.steps.iter().zip(&reference.steps) {
+        assert_eq!(ours.errors, theirs.errors, "{definition}");
+        let (ours, theirs) = (ours.latency_ms.unwrap(), theirs.latency_ms.unwrap());
+        assert!((ours.mean - theirs.mean).abs() < 1e-6, "{definition}");
+        assert!((ours.p95 - theirs.p95).abs() < 1e-6, "{definition}");
+    }
     assert_eq!(
-        pushed.time_to_convert_s.is_some(),
-        reference.time_to_convert_s.is_some()
+        pushed
+            .time_to_convert_s
+            .as_ref()
+            .map(|whole| &whole.histogram),
+        reference
+            .time_to_convert_s
+            .as_ref()
+            .map(|whole| &whole.histogram),
+        "{definition}"
     );
+}
+
+/// The lists of those who stopped at each step add up to its bar, page by page, each user once.
+async fn assert_dropped_fill_the_bars(
+    store: &Store,
+    definition: &FunnelDefinition,
+    result: &FunnelResult,
+) {
+    for step in &result.steps {
+        let mut users = BTreeSet::new();
+        for offset in (0..).step_by(50) {
+            let page = Page { limit: 50, offset };
+            let found = dropped_users(store, &Scope::Operator, definition, step.step, page)
+                .await
+                .unwrap();
+            if found.is_empty() {
+                break;
+            }
+            for user in found {
+                assert!(users.insert((user.tenant_id, user.user_id)), "listed twice");
+            }
+        }
+        let stopped = if step.step == result.steps.len() {
+            step.count
+        } else {
+            step.drop_off
+        };
+        assert_eq!(users.len() as u64, stopped, "step {}", step.step);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,8 +166,9 @@ async fn the_pushdown_agrees_with_the_reference() {
             user: Some(format!("u{}", numbers.below(400))),
             at_ns: 1_767_225_600_000_000_000
                 + i64::try_from(numbers.below(120)).unwrap() * 1_000_000_000,
-            name: ["a", "b", "c", "d"][usize::try_from(numbers.below(4)).unwrap()].to_owned(),
-            properties: BTreeMap::new(),
+            name: ["a", "b", "c", "d", "b.failed"][usize::try_from(numbers.below(5)).unwrap()]
+                .to_owned(),
+            properties: BTreeMap::from([("duration_ms".to_owned(), numbers.below(900).into())]),
         })
         .collect();
     let rows: Vec<ExchangeRow> = events.iter().map(row).collect();
@@ -145,6 +198,7 @@ async fn the_pushdown_agrees_with_the_reference() {
             &json,
         );
         assert!(pushed.steps[0].count > 0);
+        assert_dropped_fill_the_bars(&store, &definition, &pushed).await;
     }
     let overlapping =
         r#"{"name":"x","window":"1d","steps":[{"name":"1","event":"a"},{"name":"2","event":"a"}]}"#;

@@ -17,7 +17,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("event-store", &[]),
     ("collector", &["ebpf-probes", "weir-abi", "event-store"]),
     ("funnel-engine", &["event-store"]),
-    ("funnel-report", &["funnel-engine"]),
+    ("funnel-frames", &["funnel-engine"]),
+    ("funnel-report", &["funnel-engine", "funnel-frames"]),
+    (
+        "funnel",
+        &[
+            "event-store",
+            "funnel-engine",
+            "funnel-frames",
+            "funnel-report",
+        ],
+    ),
     ("dashboards", &[]),
     (
         "report-api",

@@ -5,9 +5,13 @@
 
 mod chart;
 mod document;
+mod error;
+mod format;
 mod html;
+mod pdf;
 mod tables;
 
-pub use document::{Report, ReportError, Row};
-pub use html::to_html;
-pub use tables::{to_csv, to_xlsx};
+pub use chart::duration_label;
+pub use document::{Figure, Report, Row, grouped};
+pub use error::ReportError;
+pub use format::ReportFormat;

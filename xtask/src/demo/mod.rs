@@ -49,8 +49,7 @@ const STEPS: &[(&str, &str)] = &[("Login", "login"), ("Cart", "cart"), ("Pay", "
 const BINARIES: &[&str] = &[
     "event-store",
     "collector",
-    "funnel-engine",
-    "funnel-report",
+    "funnel",
     "commerce-core",
     "shoppers",
 ];
@@ -247,8 +246,9 @@ impl River {
         let (funnel, out) = (self.out.join("funnel.json"), self.out.to_string_lossy());
         let period = format!("{} simulated shoppers, seed {}", args.shoppers, args.seed);
         shell::run(
-            &self.program("funnel-report"),
+            &self.program("funnel"),
             &[
+                "report",
                 "--funnel",
                 &funnel.to_string_lossy(),
                 "--title",

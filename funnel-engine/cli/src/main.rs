@@ -1,4 +1,4 @@
-//! The `funnel` command: a funnel over an event file or over the store.
+//! The `funnel` command: a funnel over an event file or over the store, and the report of its result.
 
 use std::{
     fs::{self, File},
@@ -15,6 +15,8 @@ use funnel_engine::{
     DefinitionError, Event, FunnelDefinition, FunnelResult, read_csv, read_ndjson,
     run_on_clickhouse, run_reference,
 };
+use funnel_frames::read_parquet;
+use funnel_report::{Report, ReportFormat};
 
 /// Where buyers drop off: funnels over events.
 #[derive(Debug, Parser)]
@@ -28,6 +30,24 @@ struct Cli {
 enum Command {
     /// Answer a funnel definition.
     Run(RunArgs),
+    /// Write a funnel's result as documents: report.pdf, .xlsx, .html, .csv and .parquet.
+    Report(ReportArgs),
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// The result, as `funnel run --format json` prints it.
+    #[arg(long, value_name = "FILE")]
+    funnel: PathBuf,
+    /// Headline.
+    #[arg(long, default_value = "Conversion report")]
+    title: String,
+    /// The period, as readers should see it.
+    #[arg(long, default_value = "")]
+    period: String,
+    /// Folder for the files.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -35,7 +55,7 @@ struct RunArgs {
     /// Funnel definition (JSON).
     #[arg(long, value_name = "FILE")]
     definition: PathBuf,
-    /// Events, as NDJSON or CSV; for the reference backend.
+    /// Events, as NDJSON, CSV or Parquet; for the reference backend.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
     /// Which engine answers.
@@ -69,8 +89,11 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    let Command::Run(args) = Cli::parse().command;
-    match run(&args) {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Report(args) => report(&args),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Without a terminal there is nobody to tell.
@@ -105,15 +128,20 @@ fn load(args: &RunArgs) -> anyhow::Result<Vec<Event>> {
         .events
         .as_ref()
         .context("the reference backend reads a file: give --events FILE")?;
-    let file = BufReader::new(
-        File::open(path).with_context(|| format!("cannot open {}", path.display()))?,
-    );
-    let events = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("ndjson" | "jsonl") => read_ndjson(file),
-        Some("csv") => read_csv(file),
-        _ => bail!("{}: the name must end in .ndjson or .csv", path.display()),
+    let file = || {
+        let opened = File::open(path).with_context(|| format!("cannot open {}", path.display()));
+        opened.map(BufReader::new)
     };
-    events.with_context(|| format!("in {}", path.display()))
+    let within = || format!("in {}", path.display());
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("ndjson" | "jsonl") => read_ndjson(file()?).with_context(within),
+        Some("csv") => read_csv(file()?).with_context(within),
+        Some("parquet") => read_parquet(path).with_context(within),
+        _ => bail!(
+            "{}: the name must end in .ndjson, .csv or .parquet",
+            path.display()
+        ),
+    }
 }
 
 fn on_clickhouse(args: &RunArgs, definition: &FunnelDefinition) -> anyhow::Result<FunnelResult> {
@@ -127,4 +155,20 @@ fn on_clickhouse(args: &RunArgs, definition: &FunnelDefinition) -> anyhow::Resul
     };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     Ok(runtime.block_on(run_on_clickhouse(&Store::at(url), &scope, definition))?)
+}
+
+fn report(args: &ReportArgs) -> anyhow::Result<()> {
+    let text = fs::read_to_string(&args.funnel)
+        .with_context(|| format!("cannot read {}", args.funnel.display()))?;
+    let result: FunnelResult = serde_json::from_str(&text)
+        .with_context(|| format!("{} is no funnel result", args.funnel.display()))?;
+    let report = Report::new(&args.title, &args.period, &result);
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot create {}", args.out.display()))?;
+    for format in ReportFormat::ALL {
+        let path = args.out.join(format!("report.{}", format.extension()));
+        fs::write(&path, format.render(&report)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }

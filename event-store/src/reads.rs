@@ -1,0 +1,93 @@
+//! Reading within a scope. Every read takes one; there is no unscoped reader.
+
+use crate::{
+    rows::{EventRow, LastExchangeRow, SpanRow},
+    store::{Scope, Store, StoreError},
+};
+
+impl Store {
+    /// Events of a scope in `[from, to)`, ordered by user and time.
+    ///
+    /// # Errors
+    /// When the store is away or refuses.
+    pub async fn events(
+        &self,
+        scope: &Scope,
+        from_ns: i64,
+        to_ns: i64,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        let (all, tenant) = scope.binds();
+        self.database()
+            .query(
+                "SELECT ?fields FROM events WHERE (? OR tenant_id = ?) \
+                 AND timestamp >= fromUnixTimestamp64Nano(?) AND timestamp < fromUnixTimestamp64Nano(?) \
+                 ORDER BY tenant_id, user_id, timestamp",
+            )
+            .bind(all)
+            .bind(tenant)
+            .bind(from_ns)
+            .bind(to_ns)
+            .fetch_all()
+            .await
+            .map_err(self.error("reading events"))
+    }
+
+    /// The last exchange that each of these users (tenant, user) had with the shop, in no order.
+    ///
+    /// # Errors
+    /// When the store is away or refuses.
+    pub async fn last_exchanges(
+        &self,
+        scope: &Scope,
+        users: &[(&str, &str)],
+    ) -> Result<Vec<LastExchangeRow>, StoreError> {
+        let (all, tenant) = scope.binds();
+        // The call of the outermost service is the one that began last: inner calls start later, but a
+        // user's token is only seen at the front. Names of the outer aliases differ from the columns on purpose.
+        self.database()
+            .query(
+                "SELECT ifNull(e.tenant_id, '') AS tenant, assumeNotNull(e.user_id) AS user, \
+                    max(e.timestamp) AS at, argMax(tuple(e.method), e.timestamp).1 AS last_method, \
+                    argMax(tuple(e.route), e.timestamp).1 AS last_route, \
+                    argMax(tuple(e.status_code), e.timestamp).1 AS last_status, \
+                    argMax(e.duration_ns, e.timestamp) AS last_duration_ns, \
+                    argMax(tuple(e.trace_id), e.timestamp).1 AS last_trace_id, \
+                    argMax(tuple(e.session_id), e.timestamp).1 AS last_session_id \
+                 FROM http_exchanges AS e \
+                 WHERE (? OR e.tenant_id = ?) AND e.role = 'server' AND (ifNull(e.tenant_id, ''), e.user_id) IN ? \
+                 GROUP BY tenant, user",
+            )
+            .bind(all)
+            .bind(tenant)
+            .bind(users)
+            .fetch_all()
+            .await
+            .map_err(self.error("reading last exchanges"))
+    }
+
+    /// Spans of one trace, if the scope owns an exchange of it (an operator sees all); at most `limit`.
+    ///
+    /// # Errors
+    /// When the store is away or refuses.
+    pub async fn trace(
+        &self,
+        scope: &Scope,
+        trace_id: &str,
+        limit: u64,
+    ) -> Result<Vec<SpanRow>, StoreError> {
+        let (all, tenant) = scope.binds();
+        self.database()
+            .query(
+                "SELECT ?fields FROM otel_traces WHERE TraceId = ? AND (? OR TraceId IN \
+                 (SELECT trace_id FROM http_exchanges WHERE trace_id = ? AND tenant_id = ?)) ORDER BY Timestamp LIMIT ?",
+            )
+            .bind(trace_id)
+            .bind(all)
+            .bind(trace_id)
+            .bind(tenant)
+            .bind(limit)
+            .fetch_all()
+            .await
+            .map_err(self.error("reading a trace"))
+    }
+}

@@ -1,0 +1,143 @@
+//! Events of a Parquet file.
+//!
+//! Columns `user`, `ts`, `event` and optionally `session` and `tenant`; all others are properties. `ts` is a
+//! timestamp, RFC 3339 text, or integer milliseconds. A column `properties` of JSON text is opened.
+
+use std::{collections::BTreeMap, fs::File, path::Path};
+
+use funnel_engine::{Event, EventParts, EventTime};
+use polars::prelude::{
+    AnyValue, Column as Series, DataFrame, ParquetReader, PolarsError, SerReader as _, TimeUnit,
+};
+use serde_json::Value;
+
+/// A Parquet file that holds no events.
+#[derive(Debug, thiserror::Error)]
+pub enum ParquetError {
+    /// The file cannot be opened.
+    #[error("cannot open it")]
+    Io(#[from] std::io::Error),
+    /// It is no Parquet, or a damaged one.
+    #[error("it is no readable Parquet file: {0}")]
+    Parquet(#[from] PolarsError),
+    /// A column that every event file has is not there.
+    #[error("it has no column `{0}`; event files have `user`, `ts` and `event`")]
+    NoColumn(&'static str),
+    /// A row that is no event.
+    #[error("row {row}: {message}")]
+    Row {
+        /// Counted from 1.
+        row: usize,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Reads all events of a file.
+///
+/// # Errors
+/// See [`ParquetError`].
+pub fn read_parquet(path: &Path) -> Result<Vec<Event>, ParquetError> {
+    let frame = ParquetReader::new(File::open(path)?).finish()?;
+    for required in ["user", "ts", "event"] {
+        if frame.column(required).is_err() {
+            return Err(ParquetError::NoColumn(required));
+        }
+    }
+    (0..frame.height()).map(|row| event(&frame, row)).collect()
+}
+
+fn event(frame: &DataFrame, row: usize) -> Result<Event, ParquetError> {
+    let bad = |message: String| ParquetError::Row {
+        row: row + 1,
+        message,
+    };
+    let mut parts = EventParts {
+        user: None,
+        time: None,
+        event: None,
+        session: None,
+        tenant: None,
+        properties: BTreeMap::new(),
+    };
+    for column in frame.columns() {
+        let value = column.get(row)?;
+        match column.name().as_str() {
+            "ts" => parts.time = time(&value),
+            "user" => parts.user = text(&value),
+            "event" => parts.event = text(&value),
+            "session" => parts.session = text(&value),
+            "tenant" => parts.tenant = text(&value),
+            "properties" => open_properties(column, &value, &mut parts).map_err(bad)?,
+            name => {
+                let value = json(&value);
+                if !value.is_null() {
+                    parts.properties.insert(name.to_owned(), value);
+                }
+            }
+        }
+    }
+    parts.into_event().map_err(bad)
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "polars adds types; one that is not named here is handled by the last arm"
+)]
+fn time(value: &AnyValue<'_>) -> Option<EventTime> {
+    match value {
+        AnyValue::Datetime(at, unit, _) => {
+            let factor = match unit {
+                TimeUnit::Nanoseconds => 1,
+                TimeUnit::Microseconds => 1_000,
+                TimeUnit::Milliseconds => 1_000_000,
+            };
+            at.checked_mul(factor).map(EventTime::Nanoseconds)
+        }
+        AnyValue::String(_) | AnyValue::StringOwned(_) => text(value).map(EventTime::Text),
+        // Floats would be rounded silently; a file that holds them is told so.
+        _ if value.is_integer() => value.extract::<i64>().map(EventTime::Milliseconds),
+        _ => None,
+    }
+}
+
+fn open_properties(
+    column: &Series,
+    value: &AnyValue<'_>,
+    parts: &mut EventParts,
+) -> Result<(), String> {
+    let Some(json) = text(value) else {
+        return Ok(());
+    };
+    let opened: BTreeMap<String, Value> = serde_json::from_str(&json)
+        .map_err(|error| format!("`{}` is no JSON object: {error}", column.name()))?;
+    parts.properties.extend(opened);
+    Ok(())
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "polars adds types; one that is not named here is handled by the last arm"
+)]
+fn text(value: &AnyValue<'_>) -> Option<String> {
+    match value {
+        AnyValue::Null => None,
+        _ => value
+            .get_str()
+            .map_or_else(|| Some(value.to_string()), |text| Some(text.to_owned())),
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "polars adds types; one that is not named here is handled by the last arm"
+)]
+fn json(value: &AnyValue<'_>) -> Value {
+    match value {
+        AnyValue::Null => Value::Null,
+        AnyValue::Boolean(flag) => (*flag).into(),
+        _ if value.is_integer() => value.extract::<i64>().map_or(Value::Null, Value::from),
+        _ if value.is_float() => value.extract::<f64>().map_or(Value::Null, Value::from),
+        _ => text(value).map_or(Value::Null, Value::String),
+    }
+}

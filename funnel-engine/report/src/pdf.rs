@@ -1,0 +1,130 @@
+//! The report on paper: typst sets `pdf.typ` with the report as data.
+//!
+//! Text never becomes markup: it travels as JSON in a virtual file, and the template shows it as it is.
+
+use std::sync::LazyLock;
+
+use serde_json::json;
+use typst::{
+    Library, LibraryExt as _, World,
+    diag::{FileError, FileResult},
+    foundations::{Bytes, Datetime, Duration},
+    syntax::{FileId, Source, VirtualPath},
+    text::{Font, FontBook},
+    utils::LazyHash,
+};
+use typst_kit::fonts::{FontStore, embedded};
+use typst_layout::PagedDocument;
+use typst_pdf::PdfOptions;
+
+use crate::{Figure, Report, ReportError, chart, document::FIGURES};
+
+const TEMPLATE: &str = include_str!("pdf.typ");
+
+static FONTS: LazyLock<FontStore> = LazyLock::new(|| {
+    let mut store = FontStore::new();
+    store.extend(embedded());
+    store
+});
+
+static LIBRARY: LazyLock<LazyHash<Library>> = LazyLock::new(|| LazyHash::new(Library::default()));
+
+/// The report as PDF; the same report gives the same bytes.
+pub(crate) fn to_pdf(report: &Report) -> Result<Vec<u8>, ReportError> {
+    let failed = |errors: &[typst::diag::SourceDiagnostic]| {
+        let texts = errors.iter().map(|error| error.message.to_string());
+        ReportError::Pdf(texts.collect::<Vec<_>>().join("; "))
+    };
+    let world = Paper::new(report)?;
+    let document: PagedDocument = typst::compile(&world)
+        .output
+        .map_err(|errors| failed(&errors))?;
+    typst_pdf::pdf(&document, &PdfOptions::default()).map_err(|errors| failed(&errors))
+}
+
+/// All that the template may see: its data and the charts. No files, no clock, no packages.
+struct Paper {
+    main: Source,
+    files: [(&'static str, Bytes); 3],
+}
+
+impl Paper {
+    fn new(report: &Report) -> Result<Self, ReportError> {
+        Ok(Self {
+            main: Source::detached(TEMPLATE),
+            files: [
+                ("/report.json", Bytes::from_string(data(report).to_string())),
+                (
+                    "/funnel.svg",
+                    Bytes::from_string(chart::funnel_svg(report)?),
+                ),
+                ("/times.svg", Bytes::from_string(chart::times_svg(report)?)),
+            ],
+        })
+    }
+}
+
+fn data(report: &Report) -> serde_json::Value {
+    let cells = |of: &dyn Fn(Figure) -> String| -> Vec<Vec<String>> {
+        let row = |row: &crate::Row| {
+            let figures = row.figures().map(of);
+            [row.step.to_string(), row.name.clone()]
+                .into_iter()
+                .chain(figures)
+                .collect()
+        };
+        report.rows.iter().map(row).collect()
+    };
+    json!({
+        "title": report.title,
+        "period": report.period,
+        "finding": report.finding(),
+        "tiles": report.tiles(),
+        "columns": FIGURES.map(|(_, label)| label),
+        "names": FIGURES.map(|(name, _)| name),
+        "shown": cells(&Figure::shown),
+        "in_full": cells(&Figure::in_full),
+        "has_times": !report.histogram.is_empty(),
+        "p90": Figure::Seconds(report.p90_to_convert_s).shown(),
+        "median": Figure::Seconds(report.median_to_convert_s).shown(),
+        "events": crate::grouped(report.events_scanned),
+    })
+}
+
+impl World for Paper {
+    fn library(&self) -> &LazyHash<Library> {
+        &LIBRARY
+    }
+
+    fn book(&self) -> &LazyHash<FontBook> {
+        FONTS.book()
+    }
+
+    fn main(&self) -> FileId {
+        self.main.id()
+    }
+
+    fn source(&self, id: FileId) -> FileResult<Source> {
+        if id == self.main.id() {
+            return Ok(self.main.clone());
+        }
+        Err(FileError::AccessDenied)
+    }
+
+    fn file(&self, id: FileId) -> FileResult<Bytes> {
+        let path: &VirtualPath = id.get().vpath();
+        let wanted = path.get_with_slash();
+        let found = self.files.iter().find(|(name, _)| *name == wanted);
+        found
+            .map(|(_, bytes)| bytes.clone())
+            .ok_or(FileError::AccessDenied)
+    }
+
+    fn font(&self, index: usize) -> Option<Font> {
+        FONTS.font(index)
+    }
+
+    fn today(&self, _offset: Option<Duration>) -> Option<Datetime> {
+        None
+    }
+}

@@ -1,0 +1,22 @@
+//! The HTTP API, version 1: everything that the console shows, as data.
+
+mod funnels;
+mod traces;
+
+use axum::{Router, routing::{get, post}};
+
+use crate::server::App;
+
+pub(crate) use funnels::{Asked, DROPPED_MAX, Dropped, dropped, timestamp};
+pub(crate) use traces::read_trace;
+
+/// The routes.
+pub(crate) fn router() -> Router<App> {
+    Router::new()
+        .route("/api/v1/funnels", get(funnels::list))
+        .route("/api/v1/funnels/run", post(funnels::run))
+        .route("/api/v1/funnels/{slug}", get(funnels::answer))
+        .route("/api/v1/funnels/{slug}/{file}", get(funnels::report))
+        .route("/api/v1/funnels/{slug}/steps/{step}/dropped", get(funnels::dropped_users))
+        .route("/api/v1/traces/{trace_id}", get(traces::trace))
+}

@@ -1,0 +1,104 @@
+//! Who stopped at a step: the way from a drop-off to traces.
+
+use axum::{
+    extract::{Path, Query, State},
+    response::Html,
+};
+use funnel_engine::Page as Part;
+use funnel_report::grouped;
+use serde::Deserialize;
+
+use super::{Page, PageProblem, funnel_url, html, words};
+use crate::{
+    access::PageViewer,
+    api::{Asked, DROPPED_MAX, Dropped, dropped},
+    problem::Problem,
+    server::App,
+};
+
+#[derive(askama::Template)]
+#[template(path = "dropped.html")]
+struct DroppedPage {
+    page: Page,
+    funnel_title: String,
+    funnel_url: String,
+    step_name: String,
+    next_name: String,
+    total: String,
+    shown: String,
+    of: String,
+    buyers: Vec<Buyer>,
+    next_url: Option<String>,
+}
+
+struct Buyer {
+    user: String,
+    tenant: String,
+    last_seen: String,
+    last_request: String,
+    status: String,
+    status_class: &'static str,
+    duration: String,
+    trace_url: Option<String>,
+    trace_short: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct From {
+    #[serde(default)]
+    offset: u64,
+}
+
+pub(super) async fn page(
+    PageViewer(viewer): PageViewer,
+    State(app): State<App>,
+    Path((slug, step)): Path<(String, usize)>,
+    Query(from): Query<From>,
+) -> Result<Html<String>, PageProblem> {
+    let funnel = app.funnel(&slug)?;
+    let result = app.answer(funnel, &viewer.scope, &Asked::default()).await?;
+    let here = step.checked_sub(1).and_then(|index| result.steps.get(index));
+    let (Some(here), Some(next)) = (here, result.steps.get(step)) else {
+        return Err(Problem::not_found("step").into());
+    };
+    let part = Part { limit: DROPPED_MAX, offset: from.offset };
+    let users = dropped(&app, &viewer.scope, funnel, step, part).await?;
+    let seen = from.offset.saturating_add(users.len() as u64);
+    let url = funnel_url(&slug);
+    html(&DroppedPage {
+        page: Page::new(&app, &viewer, &format!("Stopped at {}", here.name), &slug),
+        funnel_title: funnel.definition.name.clone(),
+        step_name: here.name.clone(),
+        next_name: next.name.clone(),
+        total: grouped(here.drop_off),
+        shown: match (from.offset, users.len()) {
+            (_, 0) => "none".to_owned(),
+            (0, _) => grouped(seen),
+            (offset, _) => format!("{} to {}", grouped(offset + 1), grouped(seen)),
+        },
+        of: grouped(here.count),
+        buyers: users.iter().map(buyer).collect(),
+        next_url: (seen < here.drop_off && !users.is_empty()).then(|| format!("{url}/steps/{step}?offset={seen}")),
+        funnel_url: url,
+    })
+}
+
+fn buyer(user: &Dropped) -> Buyer {
+    let trace = user.trace_id.as_ref();
+    Buyer {
+        user: user.user.clone(),
+        tenant: user.tenant.clone(),
+        last_seen: words::instant(user.last_seen.unwrap_or(user.stopped_at)),
+        last_request: words::or_dash(user.last_request.clone(), |request| request),
+        status: words::or_dash(user.last_status, |status| status.to_string()),
+        status_class: match user.last_status {
+            Some(0..400) => "ok",
+            Some(400..500) => "warn",
+            Some(_) => "bad",
+            None => "none",
+        },
+        duration: words::or_dash(user.last_duration_ms, words::milliseconds),
+        trace_url: trace.map(|id| format!("/console/traces/{id}")),
+        trace_short: trace.map_or_else(String::new, |id| id.chars().take(8).collect()),
+    }
+}

@@ -1,0 +1,194 @@
+//! The funnel page: the finding, the bars, all figures, and the report to take home.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, Query, State},
+    response::Html,
+};
+use funnel_engine::{FunnelDefinition, FunnelResult, StepResult, percent};
+use funnel_report::{Report, ReportFormat, duration_label, grouped};
+use jiff::Timestamp;
+
+use super::{Page, PageProblem, funnel_url, html, words};
+use crate::{access::PageViewer, api::Asked, server::App};
+
+#[derive(askama::Template)]
+#[template(path = "funnel.html")]
+struct FunnelPage {
+    page: Page,
+    title: String,
+    period: String,
+    live_url: String,
+    downloads: Vec<Download>,
+    funnel: FunnelView,
+}
+
+/// The part that changes while one looks at it.
+#[derive(askama::Template)]
+#[template(path = "funnel_body.html")]
+pub(super) struct FunnelBody {
+    pub(super) funnel: FunnelView,
+}
+
+struct Download {
+    label: &'static str,
+    url: String,
+}
+
+/// A funnel, in words and widths.
+pub(super) struct FunnelView {
+    finding: String,
+    tiles: Vec<Tile>,
+    steps: Vec<StepView>,
+    histogram: Vec<Bar>,
+    updated: String,
+    empty: bool,
+}
+
+struct Tile {
+    label: &'static str,
+    value: String,
+    note: String,
+}
+
+struct StepView {
+    number: usize,
+    name: String,
+    count: String,
+    width: String,
+    lost_width: String,
+    of_previous: String,
+    of_start: String,
+    drop_off: String,
+    drop_share: String,
+    drop_url: Option<String>,
+    median_time: String,
+    p90_time: String,
+    latency_mean: String,
+    latency_p95: String,
+    errors: String,
+    has_errors: bool,
+}
+
+struct Bar {
+    label: String,
+    count: String,
+    height: String,
+}
+
+pub(super) async fn page(
+    PageViewer(viewer): PageViewer,
+    State(app): State<App>,
+    Path(slug): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Html<String>, PageProblem> {
+    let funnel = app.funnel(&slug)?;
+    let result = app.answer(funnel, &viewer.scope, &asked).await?;
+    let url = funnel_url(&slug);
+    let period = asked.query();
+    let api = format!("/api/v1/funnels/{slug}");
+    let files = ReportFormat::ALL.map(|format| Download {
+        label: format.label(),
+        url: format!("{api}/report.{}{period}", format.extension()),
+    });
+    let json = Download { label: "JSON", url: format!("{api}{period}") };
+    html(&FunnelPage {
+        page: Page::new(&app, &viewer, &funnel.definition.name, &slug),
+        title: funnel.definition.name.clone(),
+        period: asked.label(&funnel.definition),
+        live_url: format!("{url}/live{period}"),
+        downloads: files.into_iter().chain([json]).collect(),
+        funnel: view(&funnel.definition, &slug, &result),
+    })
+}
+
+/// The view of an answer.
+pub(super) fn view(definition: &FunnelDefinition, slug: &str, result: &Arc<FunnelResult>) -> FunnelView {
+    let report = Report::new(&definition.name, "", result);
+    let first = result.steps.first().map_or(0, |step| step.count);
+    let bins = result.time_to_convert_s.iter().flat_map(|whole| &whole.histogram);
+    let highest = bins.clone().map(|bin| bin.count).max().unwrap_or(0);
+    let last = result.steps.len();
+    FunnelView {
+        finding: report.finding(),
+        tiles: tiles(result),
+        steps: result
+            .steps
+            .iter()
+            .map(|step| step_view(step, first, (step.step < last).then_some(slug)))
+            .collect(),
+        histogram: bins
+            .map(|bin| Bar {
+                label: duration_label(bin.from),
+                count: grouped(bin.count),
+                // The tallest bar leaves room for its number.
+                height: words::width(bin.count * 85 / 100, highest),
+            })
+            .collect(),
+        updated: format!("Updated {}", Timestamp::now().strftime("%H:%M:%S UTC")),
+        empty: first == 0,
+    }
+}
+
+fn tiles(result: &FunnelResult) -> Vec<Tile> {
+    let (Some(first), Some(last)) = (result.steps.first(), result.steps.last()) else {
+        return Vec::new();
+    };
+    let whole = result.time_to_convert_s.as_ref();
+    let pairs = result.steps.iter().zip(result.steps.iter().skip(1));
+    let worst = pairs.max_by_key(|(from, _)| from.drop_off).filter(|(from, _)| from.drop_off > 0);
+    let failed: u64 = result.steps.iter().map(|step| step.errors).sum();
+    let buyers = |count| words::counted(count, "buyer", "buyers");
+    vec![
+        Tile {
+            label: "Conversion",
+            value: percent(last.conversion_from_start),
+            note: format!("{} of {}", grouped(last.count), buyers(first.count)),
+        },
+        Tile {
+            label: "Median time to convert",
+            value: words::or_dash(whole, |whole| words::seconds(whole.median)),
+            note: words::or_dash(whole, |whole| format!("90% within {}", words::seconds(whole.p90))),
+        },
+        Tile {
+            label: "Biggest loss",
+            value: words::or_dash(worst, |(from, to)| format!("{} → {}", from.name, to.name)),
+            note: words::or_dash(worst, |(from, _)| buyers(from.drop_off)),
+        },
+        Tile {
+            label: "Failed attempts",
+            value: grouped(failed),
+            note: "refused or broken in the shop".to_owned(),
+        },
+    ]
+}
+
+fn step_view(step: &StepResult, first: u64, drops_to: Option<&str>) -> StepView {
+    let times = step.time_from_previous_s;
+    StepView {
+        number: step.step,
+        name: step.name.clone(),
+        count: grouped(step.count),
+        width: words::width(step.count, first),
+        lost_width: words::width(step.drop_off, first),
+        of_previous: percent(step.conversion_from_previous),
+        of_start: percent(step.conversion_from_start),
+        drop_off: grouped(step.drop_off),
+        drop_share: format!("{}%", tenths(step.drop_off, step.count)),
+        drop_url: drops_to
+            .filter(|_| step.drop_off > 0)
+            .map(|slug| format!("{}/steps/{}", funnel_url(slug), step.step)),
+        median_time: words::or_dash(times, |times| words::seconds(times.median)),
+        p90_time: words::or_dash(times, |times| words::seconds(times.p90)),
+        latency_mean: words::or_dash(step.latency_ms, |latency| words::milliseconds(latency.mean)),
+        latency_p95: words::or_dash(step.latency_ms, |latency| words::milliseconds(latency.p95)),
+        errors: grouped(step.errors),
+        has_errors: step.errors > 0,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+fn tenths(part: u64, whole: u64) -> String {
+    format!("{:.1}", part as f64 * 100.0 / whole.max(1) as f64)
+}

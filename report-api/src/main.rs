@@ -1,0 +1,116 @@
+//! The `report-api` command.
+
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use event_store::{Scope, Store, TenantId};
+use report_api::{Access, NewToken, Settings, load_funnels, serve};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+/// Funnels, reports and traces over HTTP, and the console.
+#[derive(Debug, Parser)]
+#[command(name = "report-api", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API and the console.
+    Serve(ServeArgs),
+    /// Make an access token; prints it to standard error and its entry for the token file to standard output.
+    Token(TokenArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address of the ClickHouse.
+    #[arg(long, env = "WEIR_CLICKHOUSE", value_name = "URL", default_value = "http://127.0.0.1:8123")]
+    clickhouse: String,
+    /// User at the ClickHouse.
+    #[arg(long, env = "WEIR_STORE_USER", default_value = "default")]
+    store_user: String,
+    /// Its password.
+    #[arg(long, env = "WEIR_STORE_PASSWORD", default_value = "", hide_env_values = true)]
+    store_password: String,
+    /// Folder of funnel definitions, one JSON file each; the file's name becomes part of the address.
+    #[arg(long, value_name = "DIR")]
+    funnels: PathBuf,
+    /// File of access tokens' digests (TOML).
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct TokenArgs {
+    /// Opens this shop.
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// Opens all shops.
+    #[arg(long)]
+    operator: bool,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+    let result = match Cli::parse().command {
+        Command::Serve(args) => tokio::runtime::Runtime::new()
+            .context("while starting the runtime")
+            .and_then(|runtime| runtime.block_on(run_server(args))),
+        Command::Token(args) => make_token(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
+    let access = Access::load(&args.tokens)
+        .with_context(|| format!("while reading the tokens in {}", args.tokens.display()))?;
+    let funnels = load_funnels(&args.funnels).context("while reading the funnels")?;
+    let store = Store::at(&args.clickhouse).with_user(&args.store_user, &args.store_password);
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("while listening on {}", args.listen))?;
+    tracing::info!(address = %listener.local_addr()?, funnels = funnels.len(), "serving");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("finishing what is being answered");
+    };
+    let settings = Settings {
+        store,
+        funnels,
+        access,
+    };
+    serve(settings, listener, shutdown).await.context("while serving")
+}
+
+fn make_token(args: &TokenArgs) -> anyhow::Result<()> {
+    let scope = match &args.tenant {
+        Some(tenant) => Scope::Tenant(TenantId::new(tenant).context("--tenant must not be empty")?),
+        None => Scope::Operator,
+    };
+    let token = NewToken::make(&scope);
+    writeln!(std::io::stderr(), "{}", token.token).context("while printing the token")?;
+    write!(std::io::stdout(), "{}", token.entry).context("while printing the entry")
+}
