@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod routes;
 pub mod rules;
 pub mod run;
+pub mod service_times;
 pub mod sink;
 pub mod source;
 pub mod tcp;

@@ -38,3 +38,5 @@ pub const SPAN_BATCHES_MAX: usize = 1_024;
 pub const INSERT_ROWS_MAX: usize = 20_000;
 /// Size of an OTLP request body over HTTP.
 pub const OTLP_BODY_BYTES_MAX: usize = 20 * 1024 * 1024;
+/// Services that get their own series in `/metrics`; further ones share `other`.
+pub const METRIC_SERVICES_MAX: usize = 64;

@@ -16,6 +16,7 @@ use prometheus_client::{
 use crate::{
     ledger::{Kind, Ledger},
     run::KernelCounters,
+    service_times::ServiceTimes,
 };
 
 struct Numbers {
@@ -62,8 +63,9 @@ impl Collector for Numbers {
 }
 
 /// The routes.
-pub fn router(ledger: Arc<Ledger>, kernel: KernelCounters) -> Router {
+pub fn router(ledger: Arc<Ledger>, kernel: KernelCounters, times: &ServiceTimes) -> Router {
     let mut registry = Registry::default();
+    times.register(&mut registry);
     registry.register_collector(Box::new(Numbers { ledger, kernel }));
     let registry = Arc::new(registry);
     Router::new()

@@ -21,6 +21,7 @@ use std::{
 };
 
 use serde_json::Value;
+use weir_testing::{free_port, wait_until};
 
 /// A process that is ended with the test.
 struct Ended(Child);
@@ -40,25 +41,6 @@ impl Drop for Ended {
         if matches!(self.0.try_wait(), Ok(None)) {
             self.terminate();
         }
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(
-            Instant::now() < deadline,
-            "{what} did not happen within 20 s"
-        );
-        thread::sleep(Duration::from_millis(20));
     }
 }
 

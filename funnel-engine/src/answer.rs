@@ -40,7 +40,7 @@ pub struct TimeToConvert {
     pub median: f64,
     /// Interpolated ninth decile.
     pub p90: f64,
-    /// Bins of the series 1, 2, 5 from the fastest to the slowest conversion; empty ones between are listed.
+    /// Bins of the series 1, 1.5, 2, 3, 5, 7 from the fastest to the slowest conversion; empty ones between are listed.
     #[serde(default)]
     pub histogram: Vec<Bin>,
 }

@@ -31,11 +31,11 @@ pub struct Bin {
     pub count: u64,
 }
 
-/// Lower edges of the bins in nanoseconds: 0, then 1, 2, 5 times each power of ten from a millisecond to
-/// 5,000,000 seconds (58 days). Fixed, so that histograms of different runs and backends can be laid side by side.
+/// Lower edges of the bins in nanoseconds: 0, then 1, 1.5, 2, 3, 5, 7 times each power of ten from a millisecond
+/// to 7,000,000 seconds (81 days). Fixed, so that histograms of different runs and backends can be laid side by side.
 pub(crate) fn bin_edges_ns() -> Vec<i64> {
-    let powers = (6..=15_u32).map(|exponent| 10_i64.pow(exponent));
-    let edges = powers.flat_map(|power| [1, 2, 5].map(|factor| factor * power));
+    let tenths = (5..=14_u32).map(|exponent| 10_i64.pow(exponent));
+    let edges = tenths.flat_map(|tenth| [10, 15, 20, 30, 50, 70].map(|factor| factor * tenth));
     std::iter::once(0).chain(edges).collect()
 }
 
@@ -125,11 +125,11 @@ mod tests {
 
     #[test]
     fn bins_are_closed_below_and_open_above_and_keep_the_gaps() {
-        let shown: Vec<(f64, u64)> = histogram(&[1_999_999, 2_000_000, 10_000_000])
+        let shown: Vec<(f64, u64)> = histogram(&[2_999_999, 3_000_000, 7_000_000])
             .iter()
             .map(|bin| (bin.from, bin.count))
             .collect();
-        assert_eq!(shown, [(0.001, 1), (0.002, 1), (0.005, 0), (0.01, 1)]);
+        assert_eq!(shown, [(0.002, 1), (0.003, 1), (0.005, 0), (0.007, 1)]);
         assert!(histogram(&[]).is_empty());
         assert_eq!(histogram(&[0, i64::MAX]).len(), bin_edges_ns().len());
     }

@@ -6,23 +6,13 @@
     reason = "helpers of tests fail the test"
 )]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use event_store::{
-    ExchangeRow, Scope, Store,
-    serve::{Credentials, Engine, serve},
-};
+use event_store::{ExchangeRow, Scope, Store};
 use funnel_engine::{
     Event, FunnelDefinition, FunnelResult, Page, dropped_users, run_on_clickhouse, run_reference,
 };
-use tokio::net::TcpListener;
-
-fn engine_path() -> PathBuf {
-    PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/weir/engine-26.7.3/libchdb.so")
-}
+use weir_testing::{TestStore, exchange};
 
 /// A small generator with a fixed sequence; the numbers need no quality, only variety.
 struct Numbers(u64);
@@ -38,42 +28,10 @@ impl Numbers {
 }
 
 fn row(event: &Event) -> ExchangeRow {
-    let text = |text: &str| Some(text.to_owned());
+    let duration_ms = event.properties.get("duration_ms");
     ExchangeRow {
-        timestamp: event.at_ns,
-        duration_ns: event
-            .properties
-            .get("duration_ms")
-            .and_then(serde_json::Value::as_u64)
-            .unwrap()
-            * 1_000_000,
-        ttfb_ns: None,
-        role: "server".to_owned(),
-        service: None,
-        pid: None,
-        process: None,
-        method: text("POST"),
-        path: text("/"),
-        route: text("/"),
-        host: None,
-        status_code: Some(200),
-        protocol: "http/1.1".to_owned(),
-        tls: false,
-        request_bytes: 0,
-        response_bytes: 0,
-        client_address: String::new(),
-        client_port: 0,
-        server_address: String::new(),
-        server_port: 0,
-        tenant_id: text("t1"),
-        user_id: event.user.clone(),
-        session_id: None,
-        trace_id: None,
-        span_id: None,
-        parent_span_id: None,
-        event: Some(event.name.clone()),
-        outcome: "ok".to_owned(),
-        attributes: Vec::new(),
+        duration_ns: duration_ms.and_then(serde_json::Value::as_u64).unwrap() * 1_000_000,
+        ..exchange(event.at_ns, event.user.as_deref().unwrap(), &event.name)
     }
 }
 
@@ -149,17 +107,8 @@ async fn assert_dropped_fill_the_bars(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pushdown_agrees_with_the_reference() {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = Engine::open(&engine_path(), folder.path())
-        .expect("the engine is needed: cargo xtask setup");
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let store = Store::at(&format!("http://{}", listener.local_addr().unwrap()));
-    let credentials = Credentials {
-        user: "default".to_owned(),
-        password: String::new(),
-    };
-    let serving = tokio::spawn(serve(engine, listener, credentials, std::future::pending()));
-    store.migrate().await.unwrap();
+    let running = TestStore::start().await;
+    let store = &running.store;
     let mut numbers = Numbers(11);
     let events: Vec<Event> = (0..6_000)
         .map(|_| Event {
@@ -189,7 +138,7 @@ async fn the_pushdown_agrees_with_the_reference() {
             steps.join(",")
         );
         let definition = FunnelDefinition::parse(&json).unwrap();
-        let pushed = run_on_clickhouse(&store, &Scope::Operator, &definition)
+        let pushed = run_on_clickhouse(store, &Scope::Operator, &definition)
             .await
             .unwrap();
         assert_same(
@@ -198,12 +147,12 @@ async fn the_pushdown_agrees_with_the_reference() {
             &json,
         );
         assert!(pushed.steps[0].count > 0);
-        assert_dropped_fill_the_bars(&store, &definition, &pushed).await;
+        assert_dropped_fill_the_bars(store, &definition, &pushed).await;
     }
     let overlapping =
         r#"{"name":"x","window":"1d","steps":[{"name":"1","event":"a"},{"name":"2","event":"a"}]}"#;
     let refused = run_on_clickhouse(
-        &store,
+        store,
         &Scope::Operator,
         &FunnelDefinition::parse(overlapping).unwrap(),
     )
@@ -214,5 +163,4 @@ async fn the_pushdown_agrees_with_the_reference() {
             .to_string()
             .starts_with("steps[1].event")
     );
-    serving.abort();
 }

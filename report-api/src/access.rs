@@ -77,7 +77,10 @@ impl NewToken {
     /// 256 random bits for a scope.
     pub fn make(scope: &Scope) -> Self {
         let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        let digest: String = digest(&token).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = digest(&token)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let opens = scope.tenant().map_or_else(
             || "operator = true".to_owned(),
             |tenant| format!("tenant = {}", toml::Value::from(tenant.as_str())),
@@ -105,16 +108,26 @@ impl Access {
             };
             let scope = match (entry.operator, &entry.tenant) {
                 (true, None) => Scope::Operator,
-                (false, Some(tenant)) => Scope::Tenant(
-                    TenantId::new(tenant).ok_or(wrong("`tenant` must not be empty"))?,
-                ),
-                _ => return Err(wrong("needs either `operator = true` or `tenant = \"...\"`")),
+                (false, Some(tenant)) => {
+                    Scope::Tenant(TenantId::new(tenant).ok_or(wrong("`tenant` must not be empty"))?)
+                }
+                _ => {
+                    return Err(wrong(
+                        "needs either `operator = true` or `tenant = \"...\"`",
+                    ));
+                }
             };
-            let digest = from_hex(&entry.sha256)
-                .ok_or(wrong("`sha256` is not 64 hexadecimal digits; make one with `report-api token`"))?;
+            let digest = from_hex(&entry.sha256).ok_or(wrong(
+                "`sha256` is not 64 hexadecimal digits; make one with `report-api token`",
+            ))?;
             Ok((digest, scope))
         };
-        let entries: Vec<_> = file.tokens.iter().enumerate().map(entry).collect::<Result<_, _>>()?;
+        let entries: Vec<_> = file
+            .tokens
+            .iter()
+            .enumerate()
+            .map(entry)
+            .collect::<Result<_, _>>()?;
         if entries.is_empty() {
             return Err(AccessError::Empty);
         }
@@ -161,7 +174,9 @@ impl Viewer {
     fn of(parts: &Parts, app: &App) -> Option<Self> {
         let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then_some(token.trim())
         });
         let token = bearer.or_else(|| cookie(&parts.headers))?;
         app.access.scope_of(token).map(|scope| Self { scope })
@@ -181,7 +196,9 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+    pairs
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Viewer
@@ -228,10 +245,22 @@ mod tests {
         let digest = "0".repeat(64);
         let cases = [
             (String::new(), "no [[tokens]]"),
-            ("[[tokens]]\nsha256 = \"12\"\noperator = true".to_owned(), "entry 1: `sha256`"),
-            (format!("[[tokens]]\nsha256 = \"{digest}\""), "either `operator"),
-            (format!("[[tokens]]\nsha256 = \"{digest}\"\ntenant = \"\""), "`tenant`"),
-            (format!("[[tokens]]\nsha256 = \"{digest}\"\ntennant = \"a\""), "tennant"),
+            (
+                "[[tokens]]\nsha256 = \"12\"\noperator = true".to_owned(),
+                "entry 1: `sha256`",
+            ),
+            (
+                format!("[[tokens]]\nsha256 = \"{digest}\""),
+                "either `operator",
+            ),
+            (
+                format!("[[tokens]]\nsha256 = \"{digest}\"\ntenant = \"\""),
+                "`tenant`",
+            ),
+            (
+                format!("[[tokens]]\nsha256 = \"{digest}\"\ntennant = \"a\""),
+                "tennant",
+            ),
         ];
         for (text, expected) in cases {
             let error = Access::parse(&text).unwrap_err().to_string();

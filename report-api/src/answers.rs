@@ -49,7 +49,10 @@ pub fn load_funnels(folder: &Path) -> Result<Vec<Funnel>, FunnelFileError> {
     let mut paths: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
         .collect();
     paths.sort();
     let load = |path: &PathBuf| {
@@ -58,15 +61,27 @@ pub fn load_funnels(folder: &Path) -> Result<Vec<Funnel>, FunnelFileError> {
         let definition = FunnelDefinition::parse(&text).map_err(named)?;
         definition.require_supported().map_err(named)?;
         let slug = path.file_stem().and_then(|stem| stem.to_str());
-        let slug = slug.filter(|slug| slug.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+        let slug = slug.filter(|slug| {
+            slug.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        });
         let slug = slug.ok_or_else(|| {
-            wrong(path, "the file's name becomes part of addresses: use letters, digits and -".to_owned())
+            wrong(
+                path,
+                "the file's name becomes part of addresses: use letters, digits and -".to_owned(),
+            )
         })?;
-        Ok(Funnel { slug: slug.to_owned(), definition })
+        Ok(Funnel {
+            slug: slug.to_owned(),
+            definition,
+        })
     };
     let funnels: Vec<Funnel> = paths.iter().map(load).collect::<Result<_, _>>()?;
     if funnels.is_empty() {
-        return Err(wrong(folder, "holds no *.json; put a funnel's definition there".to_owned()));
+        return Err(wrong(
+            folder,
+            "holds no *.json; put a funnel's definition there".to_owned(),
+        ));
     }
     Ok(funnels)
 }
@@ -97,7 +112,9 @@ impl Answers {
         funnel: &Funnel,
         scope: &Scope,
     ) -> Result<Arc<FunnelResult>, Problem> {
-        let slot = self.slot((funnel.slug.clone(), scope.tenant().cloned())).await;
+        let slot = self
+            .slot((funnel.slug.clone(), scope.tenant().cloned()))
+            .await;
         let mut kept = slot.lock().await;
         if let Some((at, result)) = kept.as_ref()
             && at.elapsed() < FRESH

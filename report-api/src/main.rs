@@ -33,13 +33,23 @@ struct ServeArgs {
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Address of the ClickHouse.
-    #[arg(long, env = "WEIR_CLICKHOUSE", value_name = "URL", default_value = "http://127.0.0.1:8123")]
+    #[arg(
+        long,
+        env = "WEIR_CLICKHOUSE",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8123"
+    )]
     clickhouse: String,
     /// User at the ClickHouse.
     #[arg(long, env = "WEIR_STORE_USER", default_value = "default")]
     store_user: String,
     /// Its password.
-    #[arg(long, env = "WEIR_STORE_PASSWORD", default_value = "", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "WEIR_STORE_PASSWORD",
+        default_value = "",
+        hide_env_values = true
+    )]
     store_password: String,
     /// Folder of funnel definitions, one JSON file each; the file's name becomes part of the address.
     #[arg(long, value_name = "DIR")]
@@ -102,7 +112,9 @@ async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
         funnels,
         access,
     };
-    serve(settings, listener, shutdown).await.context("while serving")
+    serve(settings, listener, shutdown)
+        .await
+        .context("while serving")
 }
 
 fn make_token(args: &TokenArgs) -> anyhow::Result<()> {

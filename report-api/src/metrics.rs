@@ -35,11 +35,35 @@ impl Metrics {
         let (live_pages, refused) = (Gauge::default(), Counter::default());
         let mut registry = Registry::with_prefix("weir_report_api");
         let seconds = Unit::Seconds;
-        registry.register_with_unit("request_duration", "Requests answered", seconds.clone(), requests.clone());
-        registry.register_with_unit("funnel_duration", "Funnels asked of the store", seconds, funnels.clone());
-        registry.register("live_pages", "Pages that follow a funnel now", live_pages.clone());
-        registry.register("refused_tokens", "Requests whose token opens nothing", refused.clone());
-        Self { registry, requests, funnels, live_pages, refused }
+        registry.register_with_unit(
+            "request_duration",
+            "Requests answered",
+            seconds.clone(),
+            requests.clone(),
+        );
+        registry.register_with_unit(
+            "funnel_duration",
+            "Funnels asked of the store",
+            seconds,
+            funnels.clone(),
+        );
+        registry.register(
+            "live_pages",
+            "Pages that follow a funnel now",
+            live_pages.clone(),
+        );
+        registry.register(
+            "refused_tokens",
+            "Requests whose token opens nothing",
+            refused.clone(),
+        );
+        Self {
+            registry,
+            requests,
+            funnels,
+            live_pages,
+            refused,
+        }
     }
 
     pub(crate) fn request(&self, route: &str, status: u16, took: Duration) {
@@ -53,8 +77,13 @@ impl Metrics {
         if status == 401 {
             self.refused.inc();
         }
-        let route = Route { route: route.to_owned(), status_class };
-        self.requests.get_or_create(&route).observe(took.as_secs_f64());
+        let route = Route {
+            route: route.to_owned(),
+            status_class,
+        };
+        self.requests
+            .get_or_create(&route)
+            .observe(took.as_secs_f64());
     }
 
     pub(crate) fn funnel_asked(&self, took: Duration) {

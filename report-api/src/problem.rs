@@ -52,7 +52,8 @@ impl Problem {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             heading: "Too many live pages",
-            text: "As many pages as this server allows are following the funnel already.".to_owned(),
+            text: "As many pages as this server allows are following the funnel already."
+                .to_owned(),
             hint: "Reload the page later; it works without live updates too.",
         }
     }
@@ -62,7 +63,8 @@ impl Problem {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             heading: "The store does not answer",
-            text: "ClickHouse is away or refused the question; the log of report-api says why.".to_owned(),
+            text: "ClickHouse is away or refused the question; the log of report-api says why."
+                .to_owned(),
             hint: "Try again in a moment.",
         }
     }
@@ -124,7 +126,9 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(body)).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = header::HeaderValue::from_static("Bearer realm=\"weir\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

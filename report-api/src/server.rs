@@ -110,7 +110,8 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("none", MatchedPath::as_str).to_owned();
     let mut response = next.run(request).await;
-    app.metrics.request(&route, response.status().as_u16(), started.elapsed());
+    app.metrics
+        .request(&route, response.status().as_u16(), started.elapsed());
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),

@@ -23,3 +23,8 @@ pub(crate) fn free_row(count: u16) -> anyhow::Result<u16> {
     }
     anyhow::bail!("no {count} free ports in a row")
 }
+
+/// Whether nobody listens on this port.
+pub(crate) fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}

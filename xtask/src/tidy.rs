@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("weir-abi", &[]),
     ("ebpf-probes", &["weir-abi"]),
     ("event-store", &[]),
+    ("weir-testing", &["event-store"]),
     ("collector", &["ebpf-probes", "weir-abi", "event-store"]),
     ("funnel-engine", &["event-store"]),
     ("funnel-frames", &["funnel-engine"]),

@@ -19,6 +19,7 @@ use crate::{
         CaptureOptions, KernelCounters, Stop, pump, reason_for_silence, spawn_capture,
         until_asked_to_end, watch_for_silence,
     },
+    service_times::ServiceTimes,
     sink::{AnySink, ClickHouseSink, NdjsonSink, SpoolOptions},
     source::{
         KernelSource,
@@ -52,12 +53,14 @@ async fn capture(
 ) -> anyhow::Result<()> {
     let ledger = Arc::new(Ledger::default());
     let counters = KernelCounters::default();
+    let times = ServiceTimes::default();
     let stop = Stop::default();
     let mut sink = open_sink(args, &ledger)?;
     let source = KernelSource::attach(watch.cgroup.as_deref(), &ports, watch.side)?;
     announce(&source, &ports);
     // After attaching: that `/metrics` answers means that traffic is being captured.
-    let side_doors = open_side_doors(args, &ledger, &counters).await?;
+    let metrics = metrics::router(Arc::clone(&ledger), Arc::clone(&counters), &times);
+    let side_doors = open_side_doors(args, &ledger, metrics).await?;
     let (sender, receiver) = mpsc::channel(EXCHANGE_BATCHES_MAX);
     let anchor = ClockAnchor::now();
     let recorder = args.record.as_ref().map(|path| {
@@ -86,7 +89,7 @@ async fn capture(
         stopper.request();
         result
     });
-    let result = pump(receiver, &mut sink).await;
+    let result = pump(receiver, &mut sink, times).await;
     stop.request();
     asked.abort();
     watchdog.abort();
@@ -125,16 +128,11 @@ fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<AnySink> {
 async fn open_side_doors(
     args: &RunArgs,
     ledger: &Arc<Ledger>,
-    counters: &KernelCounters,
+    metrics: axum::Router,
 ) -> anyhow::Result<SideDoors> {
     let mut doors = SideDoors::default();
     if let Some(address) = args.metrics {
-        doors
-            .open(
-                address,
-                metrics::router(Arc::clone(ledger), Arc::clone(counters)),
-            )
-            .await?;
+        doors.open(address, metrics).await?;
     }
     if let Some(url) = args
         .clickhouse

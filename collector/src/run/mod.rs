@@ -16,7 +16,7 @@ pub use capture::{CaptureOptions, KernelCounters, spawn_capture};
 pub use doors::SideDoors;
 pub use watchdog::{reason_for_silence, watch_for_silence};
 
-use crate::{exchange::Exchange, sink::Sink};
+use crate::{exchange::Exchange, service_times::ServiceTimes, sink::Sink};
 
 /// Tells the capture thread to end.
 #[derive(Clone, Debug, Default)]
@@ -41,13 +41,17 @@ impl Stop {
 pub async fn pump(
     mut batches: mpsc::Receiver<Vec<Exchange>>,
     sink: &mut impl Sink,
+    mut times: ServiceTimes,
 ) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             batch = batches.recv() => match batch {
-                Some(batch) => sink.write(batch).await?,
+                Some(batch) => {
+                    times.observe(&batch);
+                    sink.write(batch).await?;
+                }
                 None => break,
             },
             _ = tick.tick() => sink.tick().await?,

@@ -52,6 +52,9 @@ pub(crate) fn times_svg(report: &Report) -> Result<String, ReportError> {
         let most = report.histogram.iter().map(|bin| bin.count).max();
         let step = WIDTH.cast_signed() / bars;
         let middle = Pos::new(HPos::Center, VPos::Top);
+        // Many bars have room for every other label only.
+        let every = if bars > 14 { 2 } else { 1 };
+        let mut labelled = (0..every).cycle().map(|place| place == 0);
         for (bin, left) in report
             .histogram
             .iter()
@@ -72,12 +75,10 @@ pub(crate) fn times_svg(report: &Report) -> Result<String, ReportError> {
                 (at, floor - height - 17),
                 &style(13, &INK).pos(middle),
             )?;
-            text(
-                area,
-                &duration_label(bin.from),
-                (at, floor + 8),
-                &style(13, &QUIET).pos(middle),
-            )?;
+            if labelled.next() == Some(true) {
+                let style = style(13, &QUIET).pos(middle);
+                text(area, &duration_label(bin.from), (at, floor + 8), &style)?;
+            }
         }
         Ok(())
     })
@@ -89,9 +90,18 @@ pub fn duration_label(seconds: f64) -> String {
         0.0 => "0".to_owned(),
         _ if seconds < 1.0 => format!("{} ms", (seconds * 1e3).round()),
         _ if seconds < 120.0 => format!("{seconds} s"),
-        _ if seconds < 7_200.0 => format!("{:.0} min", seconds / 60.0),
-        _ if seconds < 172_800.0 => format!("{:.0} h", seconds / 3_600.0),
-        _ => format!("{:.0} d", seconds / 86_400.0),
+        _ if seconds < 7_200.0 => format!("{} min", tenths(seconds / 60.0)),
+        _ if seconds < 172_800.0 => format!("{} h", tenths(seconds / 3_600.0)),
+        _ => format!("{} d", tenths(seconds / 86_400.0)),
+    }
+}
+
+/// With one decimal where it says something.
+fn tenths(value: f64) -> f64 {
+    if value < 10.0 {
+        (value * 10.0).round() / 10.0
+    } else {
+        value.round()
     }
 }
 

@@ -9,7 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use event_store::{LastExchangeRow, Scope};
-use funnel_engine::{FunnelDefinition, FunnelResult, Page, TimeRange, dropped_users as ask_dropped};
+use funnel_engine::{
+    FunnelDefinition, FunnelResult, Page, TimeRange, dropped_users as ask_dropped,
+};
 use funnel_report::{Report, ReportFormat};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -78,11 +80,15 @@ impl App {
 
 impl Asked {
     fn time_range(&self) -> Result<Option<TimeRange>, Problem> {
-        let hint = "Write both as RFC 3339, for instance 2026-01-01T00:00:00Z; `from` lies before `to`.";
+        let hint =
+            "Write both as RFC 3339, for instance 2026-01-01T00:00:00Z; `from` lies before `to`.";
         match (self.from, self.to) {
             (None, None) => Ok(None),
             (Some(from), Some(to)) if from < to => Ok(Some(TimeRange { from, to })),
-            _ => Err(Problem::bad_request("`from` and `to` are no period.".to_owned(), hint)),
+            _ => Err(Problem::bad_request(
+                "`from` and `to` are no period.".to_owned(),
+                hint,
+            )),
         }
     }
 
@@ -97,7 +103,10 @@ impl Asked {
     /// For readers.
     pub(crate) fn label(&self, definition: &FunnelDefinition) -> String {
         let own = definition.time_range.as_ref();
-        let range = self.from.zip(self.to).or_else(|| own.map(|range| (range.from, range.to)));
+        let range = self
+            .from
+            .zip(self.to)
+            .or_else(|| own.map(|range| (range.from, range.to)));
         range.map_or_else(
             || "All events so far, UTC".to_owned(),
             |(from, to)| {
@@ -109,9 +118,7 @@ impl Asked {
 }
 
 pub(super) async fn list(_: Viewer, State(app): State<App>) -> Json<Value> {
-    let one = |funnel: &Funnel| {
-        json!({ "slug": funnel.slug, "definition": funnel.definition })
-    };
+    let one = |funnel: &Funnel| json!({ "slug": funnel.slug, "definition": funnel.definition });
     Json(json!({ "funnels": app.funnels.iter().map(one).collect::<Vec<_>>() }))
 }
 
@@ -121,7 +128,9 @@ pub(super) async fn answer(
     Path(slug): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<FunnelResult>, Problem> {
-    let result = app.answer(app.funnel(&slug)?, &viewer.scope, &asked).await?;
+    let result = app
+        .answer(app.funnel(&slug)?, &viewer.scope, &asked)
+        .await?;
     Ok(Json(FunnelResult::clone(&result)))
 }
 
@@ -152,7 +161,8 @@ pub(crate) async fn report_file(
     asked: &Asked,
 ) -> Result<Response, Problem> {
     let extension = file.strip_prefix("report.").unwrap_or_default();
-    let format = ReportFormat::from_extension(extension).ok_or_else(|| Problem::not_found("report"))?;
+    let format =
+        ReportFormat::from_extension(extension).ok_or_else(|| Problem::not_found("report"))?;
     let funnel = app.funnel(slug)?;
     let result = app.answer(funnel, &viewer.scope, asked).await?;
     let definition = &funnel.definition;
@@ -183,7 +193,9 @@ pub(super) async fn dropped_users(
         offset: part.offset.unwrap_or(0),
     };
     let users = dropped(&app, &viewer.scope, app.funnel(&slug)?, step, page).await?;
-    Ok(Json(json!({ "step": step, "offset": page.offset, "users": users })))
+    Ok(Json(
+        json!({ "step": step, "offset": page.offset, "users": users }),
+    ))
 }
 
 /// Who reached a step and no further, the latest first, each with their last exchange.
@@ -201,8 +213,13 @@ pub(crate) async fn dropped(
     if users.is_empty() {
         return Ok(Vec::new());
     }
-    let names = users.iter().map(|user| (user.tenant_id.as_str(), user.user_id.as_str()));
-    let last = app.store.last_exchanges(scope, &names.collect::<Vec<_>>()).await?;
+    let names = users
+        .iter()
+        .map(|user| (user.tenant_id.as_str(), user.user_id.as_str()));
+    let last = app
+        .store
+        .last_exchanges(scope, &names.collect::<Vec<_>>())
+        .await?;
     let last: BTreeMap<(&str, &str), &LastExchangeRow> = last
         .iter()
         .map(|row| ((row.tenant.as_str(), row.user.as_str()), row))
@@ -226,7 +243,10 @@ pub(crate) async fn dropped(
 
 fn request(row: &LastExchangeRow) -> Option<String> {
     let method = row.last_method.as_deref()?;
-    Some(format!("{method} {}", row.last_route.as_deref().unwrap_or("")))
+    Some(format!(
+        "{method} {}",
+        row.last_route.as_deref().unwrap_or("")
+    ))
 }
 
 /// A time of the store; one out of range shows as 1970.

@@ -3,7 +3,10 @@
 mod funnels;
 mod traces;
 
-use axum::{Router, routing::{get, post}};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 
 use crate::server::App;
 
@@ -17,6 +20,9 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/funnels/run", post(funnels::run))
         .route("/api/v1/funnels/{slug}", get(funnels::answer))
         .route("/api/v1/funnels/{slug}/{file}", get(funnels::report))
-        .route("/api/v1/funnels/{slug}/steps/{step}/dropped", get(funnels::dropped_users))
+        .route(
+            "/api/v1/funnels/{slug}/steps/{step}/dropped",
+            get(funnels::dropped_users),
+        )
         .route("/api/v1/traces/{trace_id}", get(traces::trace))
 }

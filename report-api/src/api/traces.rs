@@ -7,7 +7,12 @@ use axum::{
 use event_store::Scope;
 use serde_json::{Value, json};
 
-use crate::{access::Viewer, problem::Problem, server::App, trace::{Node, Tree}};
+use crate::{
+    access::Viewer,
+    problem::Problem,
+    server::App,
+    trace::{Node, Tree},
+};
 
 /// Spans read of one trace; a longer one is cut, and says so.
 const SPANS_MAX: u64 = 2_000;
@@ -19,7 +24,9 @@ pub(super) async fn trace(
 ) -> Result<Json<Value>, Problem> {
     let (tree, cut) = read_trace(&app, &viewer.scope, &trace_id).await?;
     let spans: Vec<Value> = tree.nodes.iter().map(span).collect();
-    Ok(Json(json!({ "trace_id": trace_id, "cut": cut, "spans": spans })))
+    Ok(Json(
+        json!({ "trace_id": trace_id, "cut": cut, "spans": spans }),
+    ))
 }
 
 /// The tree, and whether spans beyond the limit were left out.

@@ -57,11 +57,16 @@ pub(super) async fn page(
 ) -> Result<Html<String>, PageProblem> {
     let funnel = app.funnel(&slug)?;
     let result = app.answer(funnel, &viewer.scope, &Asked::default()).await?;
-    let here = step.checked_sub(1).and_then(|index| result.steps.get(index));
+    let here = step
+        .checked_sub(1)
+        .and_then(|index| result.steps.get(index));
     let (Some(here), Some(next)) = (here, result.steps.get(step)) else {
         return Err(Problem::not_found("step").into());
     };
-    let part = Part { limit: DROPPED_MAX, offset: from.offset };
+    let part = Part {
+        limit: DROPPED_MAX,
+        offset: from.offset,
+    };
     let users = dropped(&app, &viewer.scope, funnel, step, part).await?;
     let seen = from.offset.saturating_add(users.len() as u64);
     let url = funnel_url(&slug);
@@ -78,7 +83,8 @@ pub(super) async fn page(
         },
         of: grouped(here.count),
         buyers: users.iter().map(buyer).collect(),
-        next_url: (seen < here.drop_off && !users.is_empty()).then(|| format!("{url}/steps/{step}?offset={seen}")),
+        next_url: (seen < here.drop_off && !users.is_empty())
+            .then(|| format!("{url}/steps/{step}?offset={seen}")),
         funnel_url: url,
     })
 }

@@ -92,7 +92,10 @@ pub(super) async fn page(
         label: format.label(),
         url: format!("{api}/report.{}{period}", format.extension()),
     });
-    let json = Download { label: "JSON", url: format!("{api}{period}") };
+    let json = Download {
+        label: "JSON",
+        url: format!("{api}{period}"),
+    };
     html(&FunnelPage {
         page: Page::new(&app, &viewer, &funnel.definition.name, &slug),
         title: funnel.definition.name.clone(),
@@ -104,10 +107,17 @@ pub(super) async fn page(
 }
 
 /// The view of an answer.
-pub(super) fn view(definition: &FunnelDefinition, slug: &str, result: &Arc<FunnelResult>) -> FunnelView {
+pub(super) fn view(
+    definition: &FunnelDefinition,
+    slug: &str,
+    result: &Arc<FunnelResult>,
+) -> FunnelView {
     let report = Report::new(&definition.name, "", result);
     let first = result.steps.first().map_or(0, |step| step.count);
-    let bins = result.time_to_convert_s.iter().flat_map(|whole| &whole.histogram);
+    let bins = result
+        .time_to_convert_s
+        .iter()
+        .flat_map(|whole| &whole.histogram);
     let highest = bins.clone().map(|bin| bin.count).max().unwrap_or(0);
     let last = result.steps.len();
     FunnelView {
@@ -137,7 +147,9 @@ fn tiles(result: &FunnelResult) -> Vec<Tile> {
     };
     let whole = result.time_to_convert_s.as_ref();
     let pairs = result.steps.iter().zip(result.steps.iter().skip(1));
-    let worst = pairs.max_by_key(|(from, _)| from.drop_off).filter(|(from, _)| from.drop_off > 0);
+    let worst = pairs
+        .max_by_key(|(from, _)| from.drop_off)
+        .filter(|(from, _)| from.drop_off > 0);
     let failed: u64 = result.steps.iter().map(|step| step.errors).sum();
     let buyers = |count| words::counted(count, "buyer", "buyers");
     vec![
@@ -149,7 +161,9 @@ fn tiles(result: &FunnelResult) -> Vec<Tile> {
         Tile {
             label: "Median time to convert",
             value: words::or_dash(whole, |whole| words::seconds(whole.median)),
-            note: words::or_dash(whole, |whole| format!("90% within {}", words::seconds(whole.p90))),
+            note: words::or_dash(whole, |whole| {
+                format!("90% within {}", words::seconds(whole.p90))
+            }),
         },
         Tile {
             label: "Biggest loss",

@@ -13,7 +13,9 @@ use futures_util::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::funnel::{FunnelBody, view};
-use crate::{access::Viewer, answers::Funnel, api::Asked, metrics::LivePage, problem::Problem, server::App};
+use crate::{
+    access::Viewer, answers::Funnel, api::Asked, metrics::LivePage, problem::Problem, server::App,
+};
 
 /// How often a page is brought up to date.
 const EVERY: Duration = Duration::from_secs(1);
@@ -64,16 +66,26 @@ impl Follower {
                 }
             }
             // A store that is away for a while does not end the stream; the page says since when it is old.
-            let Ok(result) = self.app.answer(&self.funnel, &self.scope, &self.asked).await else {
+            let Ok(result) = self
+                .app
+                .answer(&self.funnel, &self.scope, &self.asked)
+                .await
+            else {
                 tokio::select! {
                     () = tokio::time::sleep(EVERY) => continue,
                     _ = ending.wait_for(|ending| *ending) => return None,
                 }
             };
-            if self.shown.as_ref().is_some_and(|shown| same(shown, &result)) {
+            if self
+                .shown
+                .as_ref()
+                .is_some_and(|shown| same(shown, &result))
+            {
                 continue;
             }
-            let body = FunnelBody { funnel: view(&self.funnel.definition, &self.funnel.slug, &result) };
+            let body = FunnelBody {
+                funnel: view(&self.funnel.definition, &self.funnel.slug, &result),
+            };
             let html = body.render().ok()?;
             self.shown = Some(result);
             return Some((Ok(Event::default().data(html)), self));

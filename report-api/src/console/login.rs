@@ -82,7 +82,8 @@ pub(super) fn exchange(app: &App, token: &str, next: &str) -> Response {
         return Redirect::to("/login").into_response();
     }
     // Without `Secure`, because the console is also used over plain HTTP on the loopback; a TLS proxy adds it.
-    let cookie = format!("{COOKIE}={token}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax");
+    let cookie =
+        format!("{COOKIE}={token}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax");
     ([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response()
 }
 
@@ -105,7 +106,9 @@ mod tests {
             ("/a\r\nSet-Cookie: b", "/"),
             ("", "/"),
         ] {
-            let next = Next { next: Some(next.to_owned()) };
+            let next = Next {
+                next: Some(next.to_owned()),
+            };
             assert_eq!(next.path(), expected);
         }
     }

@@ -102,7 +102,12 @@ struct ProblemPage<'a> {
 
 impl IntoResponse for PageProblem {
     fn into_response(self) -> Response {
-        let Problem { status, heading, text, hint } = &self.0;
+        let Problem {
+            status,
+            heading,
+            text,
+            hint,
+        } = &self.0;
         let page = ProblemPage {
             page: Page::outside(heading),
             status: status.to_string(),
@@ -124,7 +129,8 @@ fn html(template: &impl askama::Template) -> Result<Html<String>, PageProblem> {
 /// Where to sign in before seeing an address.
 pub(crate) fn to_login(uri: &Uri) -> Redirect {
     let next = uri.path_and_query().map_or("/", |whole| whole.as_str());
-    let next = askama::filters::urlencode_strict(next).map_or_else(|_| String::new(), |text| text.to_string());
+    let next = askama::filters::urlencode_strict(next)
+        .map_or_else(|_| String::new(), |text| text.to_string());
     Redirect::to(&format!("/login?next={next}"))
 }
 

@@ -78,9 +78,17 @@ pub(super) async fn page(
     let (start, whole) = tree.extent();
     let root = tree.nodes.first().map(|node| node.span.span_name.clone());
     let (services, colours) = services(&tree);
-    let of = |source| tree.nodes.iter().filter(|node| node.source == source).count() as u64;
+    let of = |source| {
+        tree.nodes
+            .iter()
+            .filter(|node| node.source == source)
+            .count() as u64
+    };
     let errors = tree.nodes.iter().filter(|node| failed(node)).count() as u64;
-    let spans = tree.nodes.iter().map(|node| span_view(node, start, whole, &colours));
+    let spans = tree
+        .nodes
+        .iter()
+        .map(|node| span_view(node, start, whole, &colours));
     let note = if cut {
         "This trace has more spans than are shown here; the first 2,000 by time are."
     } else {
@@ -90,7 +98,9 @@ pub(super) async fn page(
         page: Page::new(&app, &viewer, &format!("Trace {trace_id}"), ""),
         trace_id,
         root: root.unwrap_or_default(),
-        started: crate::api::timestamp(start).strftime("%b %-d, %Y %H:%M:%S%.3f UTC").to_string(),
+        started: crate::api::timestamp(start)
+            .strftime("%b %-d, %Y %H:%M:%S%.3f UTC")
+            .to_string(),
         duration: words::nanoseconds(whole),
         span_count: grouped(tree.nodes.len() as u64),
         kernel_count: grouped(of(Source::Kernel)),
@@ -105,7 +115,10 @@ pub(super) async fn page(
 }
 
 fn failed(node: &Node) -> bool {
-    matches!(node.span.status_code.as_str(), "Error" | "STATUS_CODE_ERROR")
+    matches!(
+        node.span.status_code.as_str(),
+        "Error" | "STATUS_CODE_ERROR"
+    )
 }
 
 /// Services by their share of the time, and the colour of each.
@@ -118,12 +131,15 @@ fn services(tree: &Tree) -> (Vec<Service>, BTreeMap<String, usize>) {
     let mut by_share: Vec<(&str, u64)> = own.into_iter().collect();
     by_share.sort_by_key(|(_, own)| std::cmp::Reverse(*own));
     let colour = |index: usize| index % COLOURS;
-    let services = by_share.iter().enumerate().map(|(index, (name, own))| Service {
-        name: (*name).to_owned(),
-        color: colour(index),
-        share: percent(share(*own, whole)),
-        width: words::width(*own, whole),
-    });
+    let services = by_share
+        .iter()
+        .enumerate()
+        .map(|(index, (name, own))| Service {
+            name: (*name).to_owned(),
+            color: colour(index),
+            share: percent(share(*own, whole)),
+            width: words::width(*own, whole),
+        });
     let colours = by_share.iter().enumerate();
     let colours = colours.map(|(index, (name, _))| ((*name).to_owned(), colour(index)));
     (services.collect(), colours.collect())
@@ -137,7 +153,10 @@ fn share(part: u64, whole: u64) -> Option<f64> {
 fn span_view(node: &Node, start: i64, whole: u64, colours: &BTreeMap<String, usize>) -> SpanView {
     let span = &node.span;
     let offset = span.timestamp.abs_diff(start);
-    let http = span.span_attributes.iter().find(|(name, _)| name == "http.response.status_code");
+    let http = span
+        .span_attributes
+        .iter()
+        .find(|(name, _)| name == "http.response.status_code");
     let status = http.map_or(span.status_code.as_str(), |(_, status)| status);
     let mut attributes = span.span_attributes.clone();
     attributes.sort();
@@ -169,7 +188,10 @@ fn ticks(whole: u64) -> Vec<Tick> {
     let marks = (0..=5_u64).map(|index| index.saturating_mul(step));
     marks
         .take_while(|mark| *mark <= whole)
-        .map(|mark| Tick { x: words::width(mark, whole), label: label(mark) })
+        .map(|mark| Tick {
+            x: words::width(mark, whole),
+            label: label(mark),
+        })
         .collect()
 }
 
@@ -177,7 +199,8 @@ fn ticks(whole: u64) -> Vec<Tick> {
 #[expect(clippy::cast_precision_loss, reason = "marks are round")]
 fn label(ns: u64) -> String {
     match ns {
-        0..1_000 => format!("{ns} ns"),
+        0 => "0".to_owned(),
+        1..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => format!("{} µs", ns as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{} ms", ns as f64 / 1e6),
         _ => format!("{} s", ns as f64 / 1e9),

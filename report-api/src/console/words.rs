@@ -13,7 +13,11 @@ pub(super) fn seconds(seconds: f64) -> String {
         _ if seconds < 86_400.0 => (seconds / 3_600.0, "h", seconds % 3_600.0 / 60.0, "min"),
         _ => (seconds / 86_400.0, "d", seconds % 86_400.0 / 3_600.0, "h"),
     };
-    format!("{:.0} {unit} {:.0} {rest_unit}", large.floor(), rest.floor())
+    format!(
+        "{:.0} {unit} {:.0} {rest_unit}",
+        large.floor(),
+        rest.floor()
+    )
 }
 
 /// `18.4 ms`, for requests.
@@ -47,7 +51,11 @@ pub(super) fn instant(at: Timestamp) -> String {
 
 /// One thing or several.
 pub(super) fn counted(count: u64, one: &str, several: &str) -> String {
-    format!("{} {}", grouped(count), if count == 1 { one } else { several })
+    format!(
+        "{} {}",
+        grouped(count),
+        if count == 1 { one } else { several }
+    )
 }
 
 /// Or a dash.
@@ -61,9 +69,29 @@ mod tests {
 
     #[test]
     fn times_read_well_at_every_size() {
-        let shown = [0.0, 0.0004, 0.412, 0.9999, 42.61, 59.96, 68.0, 3_599.9, 11_100.0, 187_200.0].map(seconds);
-        assert_eq!(shown, ["0 ms", "0 ms", "412 ms", "1.0 s", "42.6 s", "60.0 s", "1 min 8 s", "59 min 59 s", "3 h 5 min", "2 d 4 h"]);
+        let shown = [
+            0.0, 0.0004, 0.412, 0.9999, 42.61, 59.96, 68.0, 3_599.9, 11_100.0, 187_200.0,
+        ]
+        .map(seconds);
+        assert_eq!(
+            shown,
+            [
+                "0 ms",
+                "0 ms",
+                "412 ms",
+                "1.0 s",
+                "42.6 s",
+                "60.0 s",
+                "1 min 8 s",
+                "59 min 59 s",
+                "3 h 5 min",
+                "2 d 4 h"
+            ]
+        );
         assert_eq!(nanoseconds(18_400_000), "18.4 ms");
-        assert_eq!((width(1, 3), width(1, 0)), ("33.333".to_owned(), "0".to_owned()));
+        assert_eq!(
+            (width(1, 3), width(1, 0)),
+            ("33.333".to_owned(), "0".to_owned())
+        );
     }
 }

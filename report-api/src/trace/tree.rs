@@ -84,7 +84,8 @@ impl Tree {
         placed: &mut BTreeSet<&'a str>,
     ) {
         let roots = roots.iter().rev();
-        let mut open: Vec<(&SpanRow, Option<&str>, usize)> = roots.map(|span| (*span, None, 0)).collect();
+        let mut open: Vec<(&SpanRow, Option<&str>, usize)> =
+            roots.map(|span| (*span, None, 0)).collect();
         while let Some((span, parent, depth)) = open.pop() {
             let id = span.span_id.as_str();
             if !placed.insert(id) {
@@ -141,9 +142,15 @@ fn parents(by_id: &BTreeMap<String, SpanRow>) -> BTreeMap<&str, &str> {
         }
     }
     let mut adopted = BTreeSet::new();
-    for kernel in by_id.values().filter(|span| is_server(span, Source::Kernel)) {
+    for kernel in by_id
+        .values()
+        .filter(|span| is_server(span, Source::Kernel))
+    {
         let told = |span: &&SpanRow| is_server(span, Source::Service);
-        let named = kernel.span_attributes.iter().find(|(name, _)| name == SERVICE_SPAN);
+        let named = kernel
+            .span_attributes
+            .iter()
+            .find(|(name, _)| name == SERVICE_SPAN);
         let named = named.and_then(|(_, id)| by_id.get(id)).filter(told);
         let alike = || {
             by_id.values().filter(told).find(|span| {
@@ -222,15 +229,35 @@ mod tests {
         outer.span_attributes = vec![(SERVICE_SPAN.to_owned(), "s1".to_owned())];
         let mut call = span("c", "s1", 20, 50);
         call.span_kind = "Client".to_owned();
-        let inner_kernel = SpanRow { service_name: "orders".to_owned(), ..kernel("k2", "c", 25, 40) };
-        let inner = SpanRow { service_name: "orders".to_owned(), ..span("s2", "c", 27, 30) };
+        let inner_kernel = SpanRow {
+            service_name: "orders".to_owned(),
+            ..kernel("k2", "c", 25, 40)
+        };
+        let inner = SpanRow {
+            service_name: "orders".to_owned(),
+            ..span("s2", "c", 27, 30)
+        };
         let spans = vec![inner, inner_kernel, call, span("s1", "", 5, 90), outer];
-        assert_eq!(shape(spans), [at("k1", 0), at("s1", 1), at("c", 2), at("k2", 3), at("s2", 4)]);
+        assert_eq!(
+            shape(spans),
+            [
+                at("k1", 0),
+                at("s1", 1),
+                at("c", 2),
+                at("k2", 3),
+                at("s2", 4)
+            ]
+        );
     }
 
     #[test]
     fn own_time_is_what_no_child_covers() {
-        let spans = vec![span("a", "", 0, 100), span("b", "a", 10, 40), span("c", "a", 30, 40), span("d", "a", 90, 50)];
+        let spans = vec![
+            span("a", "", 0, 100),
+            span("b", "a", 10, 40),
+            span("c", "a", 30, 40),
+            span("d", "a", 90, 50),
+        ];
         let tree = Tree::new(spans);
         let own: Vec<u64> = tree.nodes.iter().map(|node| node.self_ns).collect();
         assert_eq!(own, [30, 40, 40, 50], "10 to 70 and 90 to 100 are covered");
@@ -239,10 +266,24 @@ mod tests {
 
     #[test]
     fn orphans_are_roots_repeats_are_one_and_rings_open_somewhere() {
-        let spans = vec![span("a", "gone", 5, 1), span("a", "gone", 5, 1), span("x", "y", 1, 1), span("y", "x", 2, 1), span("z", "z", 3, 1)];
-        assert_eq!(shape(spans), [at("z", 0), at("a", 0), at("x", 0), at("y", 1)]);
-        let deep: Vec<SpanRow> = (0..5_000).map(|i| span(&format!("{i}"), &format!("{}", i - 1), i, 1)).collect();
-        assert_eq!(Tree::new(deep).nodes.last().map(|node| node.depth), Some(4_999));
+        let spans = vec![
+            span("a", "gone", 5, 1),
+            span("a", "gone", 5, 1),
+            span("x", "y", 1, 1),
+            span("y", "x", 2, 1),
+            span("z", "z", 3, 1),
+        ];
+        assert_eq!(
+            shape(spans),
+            [at("z", 0), at("a", 0), at("x", 0), at("y", 1)]
+        );
+        let deep: Vec<SpanRow> = (0..5_000)
+            .map(|i| span(&format!("{i}"), &format!("{}", i - 1), i, 1))
+            .collect();
+        assert_eq!(
+            Tree::new(deep).nodes.last().map(|node| node.depth),
+            Some(4_999)
+        );
         assert!(Tree::new(Vec::new()).nodes.is_empty());
     }
 }

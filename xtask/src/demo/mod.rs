@@ -1,21 +1,23 @@
 //! `cargo xtask demo`: the whole river on this machine, from kernel probes to the funnel.
 
 mod ledger;
+mod parts;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use self::parts::{Place, Ports, STEPS, TENANTS};
 use crate::{
     ports,
     process::{self, Running},
@@ -39,30 +41,17 @@ pub(crate) struct DemoArgs {
     out: PathBuf,
 }
 
-const TENANTS: u32 = 3;
 /// Two cores verify about 30 passwords a second, which is what a login costs; beyond that the shop queues.
 const ARRIVALS_PER_SECOND: u32 = 20;
 /// Shoppers of one wave of the live demo, and how many different ones there are before they come again.
 const WAVE: u32 = 60;
 const LIVE_USERS_PER_TENANT: u32 = 3_000;
-const STEPS: &[(&str, &str)] = &[("Login", "login"), ("Cart", "cart"), ("Pay", "pay")];
-const BINARIES: &[&str] = &[
-    "event-store",
-    "collector",
-    "funnel",
-    "commerce-core",
-    "shoppers",
-];
-
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     setup::run_all()?;
     say("building (about ten minutes the first time, seconds after)");
-    let packages: Vec<&str> = BINARIES
-        .iter()
-        .flat_map(|name| ["--package", name])
-        .collect();
-    shell::cargo(&[&["build", "--locked"], packages.as_slice()].concat())?;
+    // The whole workspace, as `cargo xtask test` does: a part of it would have other features, and build twice.
+    shell::cargo(&["build", "--workspace", "--locked"])?;
     let built = Instant::now();
     let mut river = River::start(args)?;
     say(&format!(
@@ -97,12 +86,14 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 
 /// Everything that runs. Parts end in reverse order of their start, when dropped.
 struct River {
-    out: PathBuf,
+    place: Place,
     gateway: String,
     store_url: String,
-    binaries: PathBuf,
+    metrics_url: String,
+    console_url: String,
     shop: Option<Running>,
     collector: Option<Running>,
+    _console: Running,
     _store: Running,
     _data: process::Folder,
 }
@@ -111,42 +102,54 @@ impl River {
     fn start(args: &DemoArgs) -> anyhow::Result<Self> {
         let out = std::path::absolute(&args.out).context("while resolving --out")?;
         fs::create_dir_all(&out).with_context(|| format!("while creating {}", out.display()))?;
-        let binaries = binaries_folder()?;
         let data = process::Folder::create()?;
-        let (store, store_url) = start_store(&binaries, data.path(), &out)?;
-        let shop_port = ports::free_row(5)?;
-        let otlp_port = ports::free_row(1)?;
-        let metrics_port = ports::free_row(1)?;
-        let collector = start_collector(
-            &binaries,
-            data.path(),
-            &out,
-            &store_url,
-            (shop_port, otlp_port, metrics_port),
-        )?;
-        let shop = start_shop(&binaries, data.path(), &out, args, (shop_port, otlp_port))?;
-        let gateway = format!("http://127.0.0.1:{shop_port}");
-        say(&format!(
-            "shop {gateway}   store {store_url}   metrics http://127.0.0.1:{metrics_port}/metrics"
-        ));
-        fs::write(out.join("definition.json"), definition().to_string())
-            .context("while writing the definition")?;
-        Ok(Self {
+        let place = Place {
+            binaries: binaries_folder()?,
+            data: data.path().to_owned(),
             out,
-            gateway,
+        };
+        let ports = Ports::choose(args.once)?;
+        let (store, store_url) = place.store(ports.store)?;
+        let collector = place.collector(&store_url, ports)?;
+        let users = if args.once {
+            args.shoppers.div_ceil(TENANTS)
+        } else {
+            LIVE_USERS_PER_TENANT
+        };
+        let shop = place.shop(users, ports)?;
+        let (console, console_url) = place.console(&store_url, ports.console)?;
+        fs::write(
+            place.out.join("definition.json"),
+            parts::definition().to_string(),
+        )
+        .context("while writing the definition")?;
+        let river = Self {
+            place,
+            gateway: format!("http://127.0.0.1:{}", ports.shop),
             store_url,
-            binaries,
+            metrics_url: format!("http://127.0.0.1:{}/metrics", ports.metrics),
+            console_url,
             shop: Some(shop),
             collector: Some(collector),
+            _console: console,
             _store: store,
             _data: data,
-        })
+        };
+        river.say_addresses();
+        Ok(river)
+    }
+
+    fn say_addresses(&self) {
+        say(&format!("open     {}", self.console_url));
+        say(&format!("shop     {}", self.gateway));
+        say(&format!("store    {}", self.store_url));
+        say(&format!("metrics  {}", self.metrics_url));
     }
 
     /// One wave of shoppers; returns when the last has left.
     fn shoppers(&self, (first, count): (u32, u32), seed: u64) -> anyhow::Result<()> {
         say(&format!("{count} shoppers with seed {seed}"));
-        let ledger = self.out.join("ledger.ndjson");
+        let ledger = self.place.out.join("ledger.ndjson");
         let args = [
             "--shop",
             &self.gateway,
@@ -163,13 +166,13 @@ impl River {
             "--ledger",
             &ledger.to_string_lossy(),
         ];
-        shell::run(&self.program("shoppers"), &args)
+        shell::run(&self.place.program("shoppers"), &args)
     }
 
     /// The funnel as a table.
     fn show(&self) -> anyhow::Result<()> {
         shell::run(
-            &self.program("funnel"),
+            &self.place.program("funnel"),
             &self
                 .funnel_args("table")
                 .iter()
@@ -188,11 +191,12 @@ impl River {
         }
         let arguments = self.funnel_args("json");
         let text = shell::output_of(
-            &self.program("funnel"),
+            &self.place.program("funnel"),
             &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
         )
         .context("the funnel was not answered; `funnel run` says why")?;
-        fs::write(self.out.join("funnel.json"), &text).context("while writing funnel.json")?;
+        fs::write(self.place.out.join("funnel.json"), &text)
+            .context("while writing funnel.json")?;
         self.show()?;
         self.write_report(args)?;
         let funnel: Value = serde_json::from_str(&text).context("funnel.json is no JSON")?;
@@ -203,9 +207,9 @@ impl River {
             .flatten()
             .filter_map(|step| step.get("count")?.as_u64())
             .collect();
-        let expected = ledger::expected(&self.out.join("ledger.ndjson"), STEPS)?;
+        let expected = ledger::expected(&self.place.out.join("ledger.ndjson"), STEPS)?;
         let collected: Value = serde_json::from_str(
-            &fs::read_to_string(self.out.join("collector.json"))
+            &fs::read_to_string(self.place.out.join("collector.json"))
                 .context("the collector left no summary")?,
         )?;
         let lost = collected
@@ -221,11 +225,11 @@ impl River {
         };
         let summary = json!({
             "expected": by_step(&expected), "captured": by_step(&captured), "lost_records": lost,
-            "urls": { "gateway": self.gateway, "store": self.store_url },
+            "urls": { "console": without_token(&self.console_url), "gateway": self.gateway, "store": self.store_url, "metrics": self.metrics_url },
             "shoppers": args.shoppers, "seed": args.seed, "elapsed_s": started.elapsed().as_secs_f64(),
         });
         fs::write(
-            self.out.join("summary.json"),
+            self.place.out.join("summary.json"),
             serde_json::to_string_pretty(&summary)?,
         )
         .context("while writing summary.json")?;
@@ -236,17 +240,20 @@ impl River {
         if lost > 0 {
             bail!(
                 "{lost} records were lost; see {}",
-                self.out.join("collector.json").display()
+                self.place.out.join("collector.json").display()
             );
         }
         Ok(summary)
     }
 
     fn write_report(&self, args: &DemoArgs) -> anyhow::Result<()> {
-        let (funnel, out) = (self.out.join("funnel.json"), self.out.to_string_lossy());
+        let (funnel, out) = (
+            self.place.out.join("funnel.json"),
+            self.place.out.to_string_lossy(),
+        );
         let period = format!("{} simulated shoppers, seed {}", args.shoppers, args.seed);
         shell::run(
-            &self.program("funnel"),
+            &self.place.program("funnel"),
             &[
                 "report",
                 "--funnel",
@@ -261,12 +268,8 @@ impl River {
         )
     }
 
-    fn program(&self, name: &str) -> String {
-        self.binaries.join(name).to_string_lossy().into_owned()
-    }
-
     fn funnel_args(&self, format: &str) -> Vec<String> {
-        let definition = self.out.join("definition.json");
+        let definition = self.place.out.join("definition.json");
         [
             "run",
             "--definition",
@@ -283,132 +286,13 @@ impl River {
     }
 }
 
+/// The address without what signs in: results are passed on, tokens are not.
+fn without_token(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(address, _)| address)
+}
+
 /// Where cargo puts the binaries: beside the one that runs now.
 fn binaries_folder() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("while looking for the binaries")?;
     Ok(own.parent().context("the binary has a folder")?.to_owned())
-}
-
-fn definition() -> Value {
-    let steps: Vec<Value> = STEPS
-        .iter()
-        .map(|(name, event)| json!({ "name": name, "event": event }))
-        .collect();
-    json!({ "name": "checkout", "window": "14d", "steps": steps })
-}
-
-fn start_store(binaries: &Path, data: &Path, out: &Path) -> anyhow::Result<(Running, String)> {
-    let port = ports::free_row(1)?;
-    let address = format!("127.0.0.1:{port}");
-    let engine = setup::engine_path();
-    let folder = data.join("store");
-    let store = Running::start(
-        "event-store",
-        &binaries.join("event-store"),
-        &out.join("event-store.log"),
-        &[
-            "serve",
-            "--path",
-            &folder.to_string_lossy(),
-            "--listen",
-            &address,
-            "--engine",
-            &engine.to_string_lossy(),
-        ],
-        &[],
-    )?;
-    store.wait_for(&address, Duration::from_mins(1))?;
-    let url = format!("http://{address}");
-    shell::run(
-        &binaries.join("event-store").to_string_lossy(),
-        &["migrate", "--clickhouse", &url],
-    )?;
-    Ok((store, url))
-}
-
-fn start_collector(
-    binaries: &Path,
-    data: &Path,
-    out: &Path,
-    store_url: &str,
-    (shop, otlp, metrics): (u16, u16, u16),
-) -> anyhow::Result<Running> {
-    let names = ["gateway", "accounts", "catalogue", "inventory", "orders"];
-    let service =
-        |(name, port): (&&str, u16)| format!("[[services]]\nport = {port}\nname = \"{name}\"\n");
-    let services = names
-        .iter()
-        .zip(shop..)
-        .map(service)
-        .collect::<Vec<_>>()
-        .concat();
-    let event = |(_, event): &(&str, &str)| {
-        format!(
-            "[[events]]\nservice = \"gateway\"\nmethod = \"POST\"\nroute = \"/{event}\"\nevent = \"{event}\"\n"
-        )
-    };
-    let events = STEPS.iter().map(event).collect::<Vec<_>>().concat();
-    let config =
-        format!("{services}{events}[attributes]\nheaders = [\"x-device\", \"x-channel\"]\n");
-    let path = data.join("collector.toml");
-    fs::write(&path, config).context("while writing the collector's configuration")?;
-    let (otlp, metrics) = (format!("127.0.0.1:{otlp}"), format!("127.0.0.1:{metrics}"));
-    let collector = Running::start(
-        "collector",
-        &binaries.join("collector"),
-        &out.join("collector.log"),
-        &[
-            "run",
-            "--config",
-            &path.to_string_lossy(),
-            "--clickhouse",
-            store_url,
-            "--spool",
-            &data.join("spool").to_string_lossy(),
-            "--otlp-grpc",
-            &otlp,
-            "--metrics",
-            &metrics,
-            "--summary",
-            &out.join("collector.json").to_string_lossy(),
-        ],
-        &[],
-    )?;
-    collector.wait_for(&metrics, Duration::from_secs(30))?;
-    Ok(collector)
-}
-
-fn start_shop(
-    binaries: &Path,
-    data: &Path,
-    out: &Path,
-    args: &DemoArgs,
-    (port, otlp): (u16, u16),
-) -> anyhow::Result<Running> {
-    let users = if args.once {
-        args.shoppers.div_ceil(TENANTS)
-    } else {
-        LIVE_USERS_PER_TENANT
-    };
-    let shop = Running::start(
-        "shop",
-        &binaries.join("shop"),
-        &out.join("shop.log"),
-        &[
-            "serve",
-            "--port",
-            &port.to_string(),
-            "--database",
-            &data.join("shop.sqlite").to_string_lossy(),
-            "--tenants",
-            &TENANTS.to_string(),
-            "--users",
-            &users.to_string(),
-            "--otlp",
-            &format!("http://127.0.0.1:{otlp}"),
-        ],
-        &[("SHOP_TOKEN_SECRET", "only for the demo, on this machine")],
-    )?;
-    shop.wait_for(&format!("127.0.0.1:{port}"), Duration::from_mins(1))?;
-    Ok(shop)
 }
