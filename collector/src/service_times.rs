@@ -54,6 +54,11 @@ impl ServiceTimes {
         );
     }
 
+    /// Makes a service's series begin at zero now instead of at its first request.
+    pub fn announce(&mut self, service: &str) {
+        self.label_of(service);
+    }
+
     /// Takes the exchanges of a batch into account.
     pub fn observe(&mut self, batch: &[Exchange]) {
         let whole = batch.iter().filter(|exchange| {

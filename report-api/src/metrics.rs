@@ -96,7 +96,7 @@ impl Metrics {
         LivePage(std::sync::Arc::clone(self))
     }
 
-    /// In the OpenMetrics text format.
+    /// In the text format of `OpenMetrics`.
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         // Writing into a string cannot fail; an empty page would be noticed by the scraper.

@@ -44,7 +44,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) store: Store,
-    pub(crate) funnels: Arc<Vec<Funnel>>,
+    pub(crate) funnels: Arc<[Funnel]>,
     pub(crate) access: Access,
     pub(crate) answers: Answers,
     pub(crate) metrics: Arc<Metrics>,
@@ -73,7 +73,7 @@ pub async fn serve(
     let app = App {
         answers: Answers::new(settings.store.clone(), Arc::clone(&metrics)),
         store: settings.store,
-        funnels: Arc::new(settings.funnels),
+        funnels: settings.funnels.into(),
         access: settings.access,
         metrics,
         live_pages: Arc::new(Semaphore::new(LIVE_PAGES_MAX)),

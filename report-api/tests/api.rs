@@ -67,7 +67,7 @@ impl Api {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(serve(settings, listener, async move {
-            stopped.await.unwrap_or_default()
+            stopped.await.unwrap_or_default();
         }));
         let client = Client::builder().redirect(Policy::none()).build().unwrap();
         let [operator, shop1, shop2] = tokens.map(|token| token.token);
@@ -119,7 +119,7 @@ async fn fill(store: &Store) {
     ];
     store.insert_exchanges(&rows, "exchanges").await.unwrap();
     let mut kernel = span(TRACE, "00000000000000k1", "", *START + 9 * SECOND);
-    kernel.scope_name = "weir.collector".to_owned();
+    kernel.scope_name = "weir.collector".into();
     kernel.span_attributes = vec![(
         "weir.service_span_id".to_owned(),
         "00000000000000a1".to_owned(),

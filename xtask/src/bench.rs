@@ -48,7 +48,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         "there is no benchmark `{}`; there is: capture",
         args.name
     );
-    setup::run_all()?;
+    setup::make_ready(setup::Purpose::Tests)?;
     say("building for release (some minutes the first time)");
     shell::cargo(&["build", "--release", "--locked", "--package", "collector"])?;
     let collector = binary("collector")?;

@@ -11,19 +11,45 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::shell::{find_program, output_of, run, say};
 
-/// Debian packages by what proves that they are there.
-const PACKAGES: &[(&str, Proof)] = &[
-    ("rustc-web", Proof::File("/usr/share/doc/rustc-web")),
+/// Debian packages by what proves that they are there, and the first purpose that needs them.
+const PACKAGES: &[(Purpose, &str, Proof)] = &[
     (
+        Purpose::Demo,
+        "rustc-web",
+        Proof::File("/usr/share/doc/rustc-web"),
+    ),
+    (
+        Purpose::Demo,
         "libstd-rust-web-dev-bpf",
         Proof::File("/usr/lib/rustlib/bpfel-unknown-none"),
     ),
-    ("nginx-light", Proof::Program("nginx")),
-    ("wrk", Proof::Program("wrk")),
-    ("curl", Proof::Program("curl")),
-    ("python3-venv", Proof::File("/usr/share/doc/python3-venv")),
-    ("npm", Proof::Program("npm")),
+    (Purpose::Demo, "curl", Proof::Program("curl")),
+    (Purpose::Demo, "npm", Proof::Program("npm")),
+    (Purpose::Tests, "nginx-light", Proof::Program("nginx")),
+    (Purpose::Tests, "wrk", Proof::Program("wrk")),
+    (
+        Purpose::Tests,
+        "python3-venv",
+        Proof::File("/usr/share/doc/python3-venv"),
+    ),
+    (Purpose::Tests, "poppler-utils", Proof::Program("pdftotext")),
+    (Purpose::Tests, "chromium", Proof::Program("chromium")),
+    (
+        Purpose::Tests,
+        "chromium-driver",
+        Proof::Program("chromedriver"),
+    ),
+    (Purpose::Tests, "prometheus", Proof::Program("prometheus")),
 ];
+
+/// What the machine is to be ready for; the tests need all that the demo does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// To build and run the river.
+    Demo,
+    /// To test and measure it: other servers, browsers, clients.
+    Tests,
+}
 
 const BPF_LINKER_VERSION: &str = "0.10.4";
 /// The ClickHouse engine as a library, and the checksum of the library itself.
@@ -44,25 +70,29 @@ impl Proof {
     }
 }
 
-pub(crate) fn run_all() -> anyhow::Result<()> {
-    install_packages()?;
+/// Installs what a purpose needs and the machine lacks.
+pub(crate) fn make_ready(purpose: Purpose) -> anyhow::Result<()> {
+    install_packages(purpose)?;
     install_bpf_linker()?;
-    install_nextest()?;
     install_engine()?;
-    install_foreign_clients()
+    if purpose >= Purpose::Tests {
+        install_nextest()?;
+        install_foreign_clients()?;
+    }
+    Ok(())
 }
 
 pub(crate) fn run_and_say() -> anyhow::Result<()> {
-    run_all()?;
+    make_ready(Purpose::Tests)?;
     say("everything is here; next: cargo xtask demo, or cargo xtask test");
     Ok(())
 }
 
-fn install_packages() -> anyhow::Result<()> {
+fn install_packages(purpose: Purpose) -> anyhow::Result<()> {
     let missing: Vec<&str> = PACKAGES
         .iter()
-        .filter(|(_, proof)| !proof.holds())
-        .map(|(package, _)| *package)
+        .filter(|(needed_by, _, proof)| *needed_by <= purpose && !proof.holds())
+        .map(|(_, package, _)| *package)
         .collect();
     if missing.is_empty() {
         return Ok(());

@@ -12,7 +12,7 @@ use crate::{
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let started = Instant::now();
-    setup::run_all()?;
+    setup::make_ready(setup::Purpose::Tests)?;
     step("tidy", tidy::run)?;
     step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
     step("lints", || {

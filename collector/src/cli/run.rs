@@ -53,7 +53,8 @@ async fn capture(
 ) -> anyhow::Result<()> {
     let ledger = Arc::new(Ledger::default());
     let counters = KernelCounters::default();
-    let times = ServiceTimes::default();
+    let mut times = ServiceTimes::default();
+    file.names().values().for_each(|name| times.announce(name));
     let stop = Stop::default();
     let mut sink = open_sink(args, &ledger)?;
     let source = KernelSource::attach(watch.cgroup.as_deref(), &ports, watch.side)?;

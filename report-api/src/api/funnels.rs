@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Path, Query, State},
     http::header,
-    response::{IntoResponse, Response},
+    response::{IntoResponse as _, Response},
 };
 use event_store::{LastExchangeRow, Scope};
 use funnel_engine::{

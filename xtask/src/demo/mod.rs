@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the whole river on this machine, from kernel probes to the funnel.
 
+mod journey;
 mod ledger;
 mod parts;
 
@@ -19,7 +20,6 @@ use serde_json::{Value, json};
 
 use self::parts::{Place, Ports, STEPS, TENANTS};
 use crate::{
-    ports,
     process::{self, Running},
     setup,
     shell::{self, say},
@@ -48,7 +48,7 @@ const WAVE: u32 = 60;
 const LIVE_USERS_PER_TENANT: u32 = 3_000;
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    setup::run_all()?;
+    setup::make_ready(setup::Purpose::Demo)?;
     say("building (about ten minutes the first time, seconds after)");
     // The whole workspace, as `cargo xtask test` does: a part of it would have other features, and build twice.
     shell::cargo(&["build", "--workspace", "--locked"])?;
@@ -223,8 +223,9 @@ impl River {
                 .map(|((name, _), count)| json!({ "step": name, "count": count }))
                 .collect::<Vec<_>>()
         };
+        let followed = journey::follow(&self.console_url, STEPS.len())?;
         let summary = json!({
-            "expected": by_step(&expected), "captured": by_step(&captured), "lost_records": lost,
+            "expected": by_step(&expected), "captured": by_step(&captured), "lost_records": lost, "drop_offs_followed": followed,
             "urls": { "console": without_token(&self.console_url), "gateway": self.gateway, "store": self.store_url, "metrics": self.metrics_url },
             "shoppers": args.shoppers, "seed": args.seed, "elapsed_s": started.elapsed().as_secs_f64(),
         });
