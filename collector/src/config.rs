@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
     facts::{FactRules, Source},
@@ -55,6 +55,10 @@ pub struct FileConfig {
     pub routes: RouteTemplates,
     /// `[[events]]`: business events.
     pub events: Vec<EventRule>,
+    /// `[run]`: flags of `collector run`, read before this.
+    run: IgnoredAny,
+    /// `[replay]`: flags of `collector replay`.
+    replay: IgnoredAny,
 }
 
 /// A service's name.

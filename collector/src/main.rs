@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use collector::cli::{Cli, run};
 
 fn main() -> ExitCode {
-    run(Cli::parse())
+    weir_settings::start::<Cli>().map_or_else(|code| code, run)
 }

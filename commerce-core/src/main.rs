@@ -57,21 +57,14 @@ struct ServeArgs {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::INFO)
-        .init();
-    let Command::Serve(args) = Cli::parse().command;
-    match tokio::runtime::Runtime::new()
+    let Command::Serve(args) = match weir_settings::start::<Cli>() {
+        Ok(cli) => cli.command,
+        Err(code) => return code,
+    };
+    let result = tokio::runtime::Runtime::new()
         .context("while starting the runtime")
-        .and_then(|runtime| runtime.block_on(serve(args)))
-    {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+        .and_then(|runtime| runtime.block_on(serve(args)));
+    weir_settings::end(result, |_| false)
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {

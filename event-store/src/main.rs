@@ -12,6 +12,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use weir_settings::BadUsage;
 
 /// The embedded ClickHouse, and the schema of any ClickHouse that Weir uses.
 #[derive(Debug, Parser)]
@@ -58,34 +59,31 @@ struct ServeArgs {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
+    let cli = match weir_settings::start::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let result = tokio::runtime::Runtime::new()
         .context("while starting the runtime")
         .and_then(|runtime| {
             runtime.block_on(async {
-                match Cli::parse().command {
+                match cli.command {
                     Command::Serve(args) => run_server(args).await,
                     Command::Migrate { clickhouse } => Ok(Store::at(&clickhouse).migrate().await?),
                 }
             })
         });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    weir_settings::end(result, |_| false)
 }
 
 async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        args.listen.ip().is_loopback() || !args.password.is_empty(),
-        "refusing to listen on {} without a password: give WEIR_STORE_PASSWORD, or listen on 127.0.0.1",
-        args.listen
-    );
+    if !args.listen.ip().is_loopback() && args.password.is_empty() {
+        return Err(BadUsage(format!(
+            "refusing to listen on {} without a password: give WEIR_STORE_PASSWORD, or listen on 127.0.0.1",
+            args.listen
+        ))
+        .into());
+    }
     std::fs::create_dir_all(&args.path)
         .with_context(|| format!("while creating {}", args.path.display()))?;
     let library = args.engine.unwrap_or_else(default_engine);

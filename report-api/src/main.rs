@@ -5,7 +5,7 @@ use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use event_store::{Scope, Store, TenantId};
-use report_api::{Access, NewToken, Settings, load_funnels, serve};
+use report_api::{Access, AccessError, FunnelFileError, NewToken, Settings, load_funnels, serve};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -71,22 +71,16 @@ struct TokenArgs {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
-    let result = match Cli::parse().command {
-        Command::Serve(args) => tokio::runtime::Runtime::new()
+    let result = match weir_settings::start::<Cli>().map(|cli| cli.command) {
+        Ok(Command::Serve(args)) => tokio::runtime::Runtime::new()
             .context("while starting the runtime")
             .and_then(|runtime| runtime.block_on(run_server(args))),
-        Command::Token(args) => make_token(&args),
+        Ok(Command::Token(args)) => make_token(&args),
+        Err(code) => return code,
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    weir_settings::end(result, |cause| {
+        cause.is::<AccessError>() || cause.is::<FunnelFileError>()
+    })
 }
 
 async fn run_server(args: ServeArgs) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ mod run;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{ConfigError, Output},
@@ -17,21 +17,9 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "collector", version)]
 pub struct Cli {
-    /// How log lines look.
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "WEIR_LOG_FORMAT")]
-    pub log_format: LogFormat,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object per line.
-    Json,
 }
 
 /// The subcommands.
@@ -116,33 +104,10 @@ pub struct RunArgs {
 
 /// Runs the command.
 pub fn run(cli: Cli) -> ExitCode {
-    init_logging(cli.log_format);
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Doctor => doctor::run(),
         Command::Replay(args) => replay::run(&args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            let bad_usage = error
-                .chain()
-                .any(|cause| cause.downcast_ref::<ConfigError>().is_some());
-            ExitCode::from(if bad_usage { 2 } else { 1 })
-        }
-    }
-}
-
-/// Log lines go to standard error; standard output belongs to NDJSON. `WEIR_LOG` filters them.
-fn init_logging(format: LogFormat) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
+    weir_settings::end(result, <dyn std::error::Error>::is::<ConfigError>)
 }

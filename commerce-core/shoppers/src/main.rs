@@ -6,12 +6,13 @@
 mod ledger;
 mod shopper;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinSet;
+use weir_settings::BadUsage;
 
 use crate::{
     ledger::Ledger,
@@ -55,25 +56,20 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match tokio::runtime::Runtime::new()
+    let cli = match weir_settings::start::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let result = tokio::runtime::Runtime::new()
         .context("while starting the runtime")
-        .and_then(|runtime| runtime.block_on(run(cli)))
-    {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Without a terminal there is nobody to tell.
-            writeln!(std::io::stderr(), "shoppers: {error:#}").unwrap_or_default();
-            ExitCode::FAILURE
-        }
-    }
+        .and_then(|runtime| runtime.block_on(run(cli)));
+    weir_settings::end(result, |_| false)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        cli.rate > 0.0 && cli.tenants > 0,
-        "--rate and --tenants must be positive"
-    );
+    if cli.rate <= 0.0 || cli.tenants == 0 {
+        return Err(BadUsage("--rate and --tenants must be positive".to_owned()).into());
+    }
     let shop = Arc::new(Shop::new(&cli.shop));
     let mut arrivals = StdRng::seed_from_u64(cli.seed);
     let mut inside = JoinSet::new();

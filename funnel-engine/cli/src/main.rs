@@ -17,6 +17,7 @@ use funnel_engine::{
 };
 use funnel_frames::read_parquet;
 use funnel_report::{Report, ReportFormat};
+use weir_settings::BadUsage;
 
 /// Where buyers drop off: funnels over events.
 #[derive(Debug, Parser)]
@@ -89,18 +90,12 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Run(args) => run(&args),
-        Command::Report(args) => report(&args),
+    let result = match weir_settings::start::<Cli>().map(|cli| cli.command) {
+        Ok(Command::Run(args)) => run(&args),
+        Ok(Command::Report(args)) => report(&args),
+        Err(code) => return code,
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Without a terminal there is nobody to tell.
-            writeln!(std::io::stderr(), "funnel: {error:#}").unwrap_or_default();
-            ExitCode::from(if error.is::<DefinitionError>() { 2 } else { 1 })
-        }
-    }
+    weir_settings::end(result, <dyn std::error::Error>::is::<DefinitionError>)
 }
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
@@ -124,10 +119,9 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
 }
 
 fn load(args: &RunArgs) -> anyhow::Result<Vec<Event>> {
-    let path = args
-        .events
-        .as_ref()
-        .context("the reference backend reads a file: give --events FILE")?;
+    let path = args.events.as_ref().ok_or_else(|| {
+        BadUsage("the reference backend reads a file: give --events FILE".to_owned())
+    })?;
     let file = || {
         let opened = File::open(path).with_context(|| format!("cannot open {}", path.display()));
         opened.map(BufReader::new)
@@ -137,18 +131,17 @@ fn load(args: &RunArgs) -> anyhow::Result<Vec<Event>> {
         Some("ndjson" | "jsonl") => read_ndjson(file()?).with_context(within),
         Some("csv") => read_csv(file()?).with_context(within),
         Some("parquet") => read_parquet(path).with_context(within),
-        _ => bail!(
+        _ => bail!(BadUsage(format!(
             "{}: the name must end in .ndjson, .csv or .parquet",
             path.display()
-        ),
+        ))),
     }
 }
 
 fn on_clickhouse(args: &RunArgs, definition: &FunnelDefinition) -> anyhow::Result<FunnelResult> {
-    let url = args
-        .clickhouse
-        .as_ref()
-        .context("the clickhouse backend reads the store: give --clickhouse URL")?;
+    let url = args.clickhouse.as_ref().ok_or_else(|| {
+        BadUsage("the clickhouse backend reads the store: give --clickhouse URL".to_owned())
+    })?;
     let scope = match &args.tenant {
         Some(tenant) => Scope::Tenant(TenantId::new(tenant).context("--tenant must not be empty")?),
         None => Scope::Operator,
