@@ -1,0 +1,150 @@
+//! `cargo xtask bench [NAME]`: figures as ratios against a baseline measured in the same run.
+//!
+//! Release builds; JSON goes to `target/bench/NAME.json`. Speed is measured here and never in timed tests.
+
+mod capture;
+mod first_funnel;
+mod ingest;
+mod measure;
+mod size;
+mod steady;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    ports,
+    process::Running,
+    setup,
+    shell::{self, output_of, root, say},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// capture, steady, ingest, first-funnel, size, or all of them.
+    #[arg(default_value = "all")]
+    name: String,
+    /// Pairs of rounds (capture).
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of load per round (capture).
+    #[arg(long, default_value_t = 3)]
+    seconds: u32,
+}
+
+const NAMES: [&str; 5] = ["capture", "steady", "ingest", "first-funnel", "size"];
+
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    let names: Vec<&str> = match args.name.as_str() {
+        "all" => NAMES.to_vec(),
+        name if NAMES.contains(&name) => vec![name],
+        name => bail!(
+            "there is no benchmark `{name}`; there are: all, {}",
+            NAMES.join(", ")
+        ),
+    };
+    setup::make_ready(setup::Purpose::Tests)?;
+    for name in names {
+        say(&format!("--- {name}"));
+        let mut figures = match name {
+            "capture" => capture::run(args)?,
+            "steady" => steady::run()?,
+            "ingest" => ingest::run()?,
+            "first-funnel" => first_funnel::run()?,
+            _ => size::run()?,
+        };
+        if let Some(figures) = figures.as_object_mut() {
+            let kernel = output_of("uname", &["-sr"]);
+            let commit = output_of("git", &["rev-parse", "HEAD"]);
+            figures.extend([
+                ("benchmark".to_owned(), name.into()),
+                ("kernel".to_owned(), kernel.into()),
+                ("commit".to_owned(), commit.into()),
+            ]);
+        }
+        write(name, &figures)?;
+    }
+    Ok(())
+}
+
+fn write(name: &str, figures: &Value) -> anyhow::Result<()> {
+    let folder = root().join("target/bench");
+    fs::create_dir_all(&folder).context("while creating target/bench")?;
+    let file = folder.join(format!("{name}.json"));
+    fs::write(&file, serde_json::to_string_pretty(figures)?).context("while writing the figures")
+}
+
+/// Builds packages for release.
+fn build(packages: &[&str]) -> anyhow::Result<()> {
+    say("building for release (some minutes the first time)");
+    let packages = packages.iter().flat_map(|name| ["--package", name]);
+    let args: Vec<&str> = ["build", "--release", "--locked"]
+        .into_iter()
+        .chain(packages)
+        .collect();
+    shell::cargo(&args)
+}
+
+fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("while looking for the binaries")?;
+    let target = own
+        .parent()
+        .and_then(Path::parent)
+        .context("the binary has a folder")?;
+    Ok(target.join("release").join(name))
+}
+
+/// A collector that watches a port, and leaves its summary in the folder.
+fn start_collector(folder: &Path, port: u16) -> anyhow::Result<Running> {
+    let metrics = format!("127.0.0.1:{}", ports::free_row(1)?);
+    let collector = Running::start(
+        "collector",
+        &binary("collector")?,
+        &folder.join("collector.log"),
+        &[
+            "run",
+            "--port",
+            &port.to_string(),
+            "--output",
+            "ndjson:/dev/null",
+            "--metrics",
+            &metrics,
+            "--summary",
+            &folder.join("summary.json").to_string_lossy(),
+        ],
+        &[],
+    )?;
+    collector.wait_for(&metrics, Duration::from_secs(20))?;
+    Ok(collector)
+}
+
+/// The axum server that says hello.
+fn start_hello(folder: &Path, port: u16) -> anyhow::Result<Running> {
+    let address = format!("127.0.0.1:{port}");
+    let program = binary("bench-peers")?;
+    let log = folder.join("hello.log");
+    let server = Running::start(
+        "hello",
+        &program,
+        &log,
+        &["serve", "--listen", &address],
+        &[],
+    )?;
+    server.wait_for(&address, Duration::from_secs(10))?;
+    Ok(server)
+}
+
+/// A number of the collector's summary, by its path.
+fn from_summary(folder: &Path, pointer: &str) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(folder.join("summary.json"));
+    let summary: Value = serde_json::from_str(&text.context("the collector left no summary")?)?;
+    let number = summary.pointer(pointer).and_then(Value::as_u64);
+    number.with_context(|| format!("the collector's summary has no {pointer}"))
+}
