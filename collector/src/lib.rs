@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod limits;
 pub mod metrics;
 pub mod otlp;
+pub mod pairing;
 pub mod pipeline;
 pub mod routes;
 pub mod rules;

@@ -13,12 +13,13 @@ use ebpf_probes::abi::{EGRESS, FlowKey, RecordHeader, tcp_flags, watch};
 
 use crate::{
     clock::{ClockAnchor, MonotonicNs},
-    connection::{Connection, InFlight, SkipHint, Surroundings},
+    connection::{Connection, SkipHint},
     exchange::{Exchange, Role},
     facts::FactRules,
     http::Side,
     ledger::{Ledger, Line},
     limits::{CONNECTIONS_MAX, IDLE_NS_MAX, LINGER_NS},
+    pairing::{InFlight, Surroundings},
     routes::Routes,
     rules::EventRules,
     trace_context::{TraceParent, derive_ids},

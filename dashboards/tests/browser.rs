@@ -70,6 +70,8 @@ impl Browser {
             "--no-sandbox",
             "--disable-gpu",
             "--no-first-run",
+            "--disable-quic",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
@@ -292,7 +294,7 @@ async fn a_click_on_a_drop_off_reaches_the_trace_and_the_page_follows_the_store(
         "the token is not left in {address}"
     );
     driver
-        .query(By::Css("#live.on"))
+        .query(By::Css("#live.on .updated.fresh"))
         .wait(Duration::from_secs(10), Duration::from_millis(50))
         .first()
         .await

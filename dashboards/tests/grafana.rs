@@ -187,8 +187,8 @@ async fn fill(store: &Store, now: i64) {
     for (row, shop) in rows.iter_mut().zip(["t1", "o'neil"].into_iter().cycle()) {
         row.tenant_id = Some(shop.to_owned());
         row.attributes = vec![
-            ("x-device".to_owned(), "phone".to_owned()),
-            ("x-channel".to_owned(), "search".to_owned()),
+            ("device".to_owned(), "phone".to_owned()),
+            ("channel".to_owned(), "search".to_owned()),
         ];
     }
     store.insert_exchanges(&rows, "rows").await.unwrap();

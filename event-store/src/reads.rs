@@ -42,8 +42,7 @@ impl Store {
         users: &[(&str, &str)],
     ) -> Result<Vec<LastExchangeRow>, StoreError> {
         let (all, tenant) = scope.binds();
-        // The call of the outermost service is the one that began last: inner calls start later, but a
-        // user's token is only seen at the front. Names of the outer aliases differ from the columns on purpose.
+        // Aliases differ from the columns on purpose: in WHERE, an alias of the same name would win.
         self.database()
             .query(
                 "SELECT ifNull(e.tenant_id, '') AS tenant, assumeNotNull(e.user_id) AS user, \
@@ -65,7 +64,10 @@ impl Store {
             .map_err(self.error("reading last exchanges"))
     }
 
-    /// Spans of one trace, if the scope owns an exchange of it (an operator sees all); at most `limit`.
+    /// Spans of one trace, if it is the scope's (an operator sees all); at most `limit`.
+    ///
+    /// A trace belongs to the tenant of its earliest exchange that names one. Tenant and trace id come from
+    /// headers that anyone can send, so whoever joins a trace later must not get to see it.
     ///
     /// # Errors
     /// When the store is away or refuses.
@@ -79,7 +81,9 @@ impl Store {
         self.database()
             .query(
                 "SELECT ?fields FROM otel_traces WHERE TraceId = ? AND (? OR TraceId IN \
-                 (SELECT trace_id FROM http_exchanges WHERE trace_id = ? AND tenant_id = ?)) ORDER BY Timestamp LIMIT ?",
+                 (SELECT e.trace_id FROM http_exchanges AS e WHERE e.trace_id = ? AND e.tenant_id IS NOT NULL \
+                  GROUP BY e.trace_id HAVING argMin(assumeNotNull(e.tenant_id), e.timestamp) = ?)) \
+                 ORDER BY Timestamp LIMIT ?",
             )
             .bind(trace_id)
             .bind(all)

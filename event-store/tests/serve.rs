@@ -303,3 +303,31 @@ fn the_javascript_client_queries_inserts_and_sees_errors() {
         "[{\"id\":1,\"name\":\"x\\n\\n;\"}]\n60 UNKNOWN_TABLE\n"
     );
 }
+
+#[test]
+fn a_missing_engine_and_an_open_door_are_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_string_lossy().into_owned();
+    for (args, code, expected) in [
+        (
+            ["--engine", "/nonexistent.so"],
+            1,
+            "run `cargo xtask setup`, or name libchdb.so with --engine",
+        ),
+        (
+            ["--listen", "0.0.0.0:0"],
+            2,
+            "without a password: give WEIR_STORE_PASSWORD",
+        ),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_event-store"));
+        let output = command
+            .args(["serve", "--path", &path])
+            .args(args)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{duration::Span, predicate::Condition};
 
+/// Event names of one step.
+const EVENTS_MAX: usize = 100;
+
 /// A definition that is not one. The text names the JSON path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
@@ -200,6 +203,15 @@ impl FunnelDefinition {
                 "`within` and `not_before` measure from the previous step, and there is none",
             ));
         }
+        for (index, step) in self.steps.iter().enumerate() {
+            let names = step.event.names().map_or(1, |names| names.len());
+            if !(1..=EVENTS_MAX).contains(&names) {
+                return Err(DefinitionError::at(
+                    format!("steps[{index}].event"),
+                    format!("a step has 1 to {EVENTS_MAX} event names, this one has {names}"),
+                ));
+            }
+        }
         for (index, exclusion) in self.exclusions.iter().enumerate() {
             if exclusion.from_step < 1
                 || exclusion.from_step >= exclusion.to_step
@@ -282,6 +294,10 @@ mod tests {
             (
                 r#"{"name":"x","window":"1d","steps":[{"name":"A","event":"a"}]}"#.to_owned(),
                 "steps: a funnel has 2 to 64",
+            ),
+            (
+                GOOD.replace("[\"b\",\"c\"]", "[]"),
+                "steps[1].event: a step has 1 to 100",
             ),
             (
                 GOOD.replace(

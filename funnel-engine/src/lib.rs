@@ -22,5 +22,7 @@ pub use duration::Span;
 pub use event::{Event, EventFileError, EventParts, EventTime, read_csv, read_ndjson};
 pub use figures::{Bin, Latency, Timing};
 pub use predicate::{Condition, Op};
-pub use pushdown::{DroppedUser, Page, PushdownError, dropped_users, run_on_clickhouse};
+pub use pushdown::{
+    DroppedUser, Page, PushdownError, dropped_users, require_pushdown, run_on_clickhouse,
+};
 pub use reference::run_reference;

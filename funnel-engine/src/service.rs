@@ -24,7 +24,7 @@ pub(crate) struct StepService {
 pub(crate) fn step_service(definition: &FunnelDefinition, events: &[Event]) -> Vec<StepService> {
     let considered: Vec<&Event> = events
         .iter()
-        .filter(|event| event.user.is_some() && is_considered(definition, event))
+        .filter(|event| is_considered(definition, event))
         .collect();
     let of_step = |step: &crate::definition::Step| {
         let holds = |event: &Event| {

@@ -9,13 +9,17 @@ use std::{
 };
 
 use event_store::{Scope, Store, TenantId};
-use funnel_engine::{DefinitionError, FunnelDefinition, FunnelResult, run_on_clickhouse};
+use funnel_engine::{
+    DefinitionError, FunnelDefinition, FunnelResult, TimeRange, require_pushdown, run_on_clickhouse,
+};
 use tokio::sync::Mutex;
 
 use crate::{metrics::Metrics, problem::Problem};
 
 /// How old an answer may be when it is given again.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long the store may think about a funnel.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Answers kept; beyond this, the stale ones are forgotten.
 const KEPT_MAX: usize = 256;
 
@@ -26,6 +30,17 @@ pub struct Funnel {
     pub slug: String,
     /// What is asked.
     pub definition: FunnelDefinition,
+}
+
+impl Funnel {
+    /// The definition, over another period when one is asked for.
+    pub(crate) fn over(&self, range: Option<&TimeRange>) -> FunnelDefinition {
+        let own = self.definition.time_range.as_ref();
+        FunnelDefinition {
+            time_range: range.or(own).cloned(),
+            ..self.definition.clone()
+        }
+    }
 }
 
 /// A folder of definitions that cannot be used.
@@ -59,17 +74,16 @@ pub fn load_funnels(folder: &Path) -> Result<Vec<Funnel>, FunnelFileError> {
         let text = fs::read_to_string(path).map_err(|error| wrong(path, error.to_string()))?;
         let named = |error: DefinitionError| wrong(path, error.to_string());
         let definition = FunnelDefinition::parse(&text).map_err(named)?;
-        definition.require_supported().map_err(named)?;
+        require_pushdown(&definition).map_err(named)?;
         let slug = path.file_stem().and_then(|stem| stem.to_str());
+        // `run` is the address that definitions are posted to.
         let slug = slug.filter(|slug| {
-            slug.bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+            slug.bytes().all(is_plain) && *slug != "run"
         });
         let slug = slug.ok_or_else(|| {
-            wrong(
-                path,
-                "the file's name becomes part of addresses: use letters, digits and -".to_owned(),
-            )
+            let hint = "the file's name becomes part of addresses: use letters, digits and -, and not `run`";
+            wrong(path, hint.to_owned())
         })?;
         Ok(Funnel {
             slug: slug.to_owned(),
@@ -86,7 +100,8 @@ pub fn load_funnels(folder: &Path) -> Result<Vec<Funnel>, FunnelFileError> {
     Ok(funnels)
 }
 
-type Key = (String, Option<TenantId>);
+/// Slug, shop, and period as nanoseconds since 1970.
+type Key = (String, Option<TenantId>, Option<(i128, i128)>);
 type Slot = Arc<Mutex<Option<(Instant, Arc<FunnelResult>)>>>;
 
 /// Answers of the funnels on offer.
@@ -111,9 +126,11 @@ impl Answers {
         &self,
         funnel: &Funnel,
         scope: &Scope,
+        range: Option<&TimeRange>,
     ) -> Result<Arc<FunnelResult>, Problem> {
+        let period = range.map(|range| (range.from.as_nanosecond(), range.to.as_nanosecond()));
         let slot = self
-            .slot((funnel.slug.clone(), scope.tenant().cloned()))
+            .slot((funnel.slug.clone(), scope.tenant().cloned(), period))
             .await;
         let mut kept = slot.lock().await;
         if let Some((at, result)) = kept.as_ref()
@@ -121,7 +138,7 @@ impl Answers {
         {
             return Ok(Arc::clone(result));
         }
-        let result = Arc::new(self.ask(&funnel.definition, scope).await?);
+        let result = Arc::new(self.ask(&funnel.over(range), scope).await?);
         *kept = Some((Instant::now(), Arc::clone(&result)));
         Ok(result)
     }
@@ -133,7 +150,10 @@ impl Answers {
         scope: &Scope,
     ) -> Result<FunnelResult, Problem> {
         let started = Instant::now();
-        let result = run_on_clickhouse(&self.store, scope, definition).await;
+        let asked = run_on_clickhouse(&self.store, scope, definition);
+        let Ok(result) = tokio::time::timeout(ANSWER_WITHIN, asked).await else {
+            return Err(Problem::too_slow());
+        };
         self.metrics.funnel_asked(started.elapsed());
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(result?.with_elapsed_ms(elapsed_ms))

@@ -7,6 +7,7 @@ mod access;
 mod answers;
 mod api;
 mod console;
+mod extract;
 mod metrics;
 mod problem;
 mod server;

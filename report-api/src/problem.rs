@@ -58,6 +58,16 @@ impl Problem {
         }
     }
 
+    pub(crate) fn too_slow() -> Self {
+        tracing::error!("the store did not answer a funnel in time");
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            heading: "The store is too slow",
+            text: "ClickHouse did not answer in time.".to_owned(),
+            hint: "Ask for a shorter period, or try again in a moment.",
+        }
+    }
+
     fn store_away(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "the store did not answer");
         Self {

@@ -1,6 +1,9 @@
 //! The server: state, routes, headers that every answer carries, and a clean end.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -26,6 +29,11 @@ use crate::{
 /// Pages that may follow a funnel at the same time.
 const LIVE_PAGES_MAX: usize = 256;
 
+/// Reports rendered at the same time.
+const RENDERS_MAX: usize = 2;
+/// How long the end waits for what is being answered; a reader that does not read must not hold it up.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// Scripts, styles and connections from here only; no inline code.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -49,6 +57,7 @@ pub(crate) struct App {
     pub(crate) answers: Answers,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) live_pages: Arc<Semaphore>,
+    pub(crate) renders: Arc<Semaphore>,
     /// Becomes true when the server is to end; streams end then.
     pub(crate) ending: watch::Receiver<bool>,
 }
@@ -77,16 +86,30 @@ pub async fn serve(
         access: settings.access,
         metrics,
         live_pages: Arc::new(Semaphore::new(LIVE_PAGES_MAX)),
-        ending,
+        renders: Arc::new(Semaphore::new(RENDERS_MAX)),
+        ending: ending.clone(),
     };
+    let draining = ending;
     let shutdown = async move {
         shutdown.await;
         // Nobody listens when no page is open.
         end.send(true).unwrap_or_default();
     };
-    axum::serve(listener, router(app))
-        .with_graceful_shutdown(shutdown)
-        .await
+    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(shutdown);
+    tokio::select! {
+        served = serving => served,
+        () = drained(draining) => Ok(()),
+    }
+}
+
+/// Resolves when the time for draining is over.
+async fn drained(mut ending: watch::Receiver<bool>) {
+    // Without a sender there is no end to wait for.
+    if ending.wait_for(|ending| *ending).await.is_err() {
+        return std::future::pending().await;
+    }
+    tokio::time::sleep(DRAIN).await;
+    tracing::warn!("ending although some readers have not read their answers");
 }
 
 fn router(app: App) -> Router {

@@ -6,7 +6,7 @@
     reason = "helpers of tests fail the test"
 )]
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use event_store::{Scope, Store, TenantId};
 use funnel_engine::FunnelDefinition;
@@ -135,6 +135,21 @@ async fn fill(store: &Store) {
         .insert_spans(&[call, service, kernel], "spans")
         .await
         .unwrap();
+    // Shop t2 joins t1's trace later, with headers that anyone can send.
+    let claimed = event_store::ExchangeRow {
+        trace_id: Some(TRACE.to_owned()),
+        status_code: Some(401),
+        event: None,
+        ..other(exchange(*START + 11 * SECOND, "c", "none"))
+    };
+    store.insert_exchanges(&[claimed], "claimed").await.unwrap();
+    // A refused login has no user, and counts as a failed attempt all the same.
+    let refused = event_store::ExchangeRow {
+        user_id: None,
+        status_code: Some(401),
+        ..exchange(*START, "nobody", "login.failed")
+    };
+    store.insert_exchanges(&[refused], "refused").await.unwrap();
 }
 
 fn counts(funnel: &Value) -> Vec<u64> {
@@ -151,6 +166,8 @@ async fn answers_over_a_real_store() {
     dropped_buyers_lead_to_their_traces(&api).await;
     reports_come_in_every_form(&api).await;
     definitions_and_periods_are_checked(&api).await;
+    mistakes_are_told_in_the_form_of_their_address(&api).await;
+    a_period_goes_along_from_the_bar_to_the_buyers(&api).await;
     live_pages_follow_the_store(&api, &running.store).await;
     figures_of_the_server_name_no_people(&api).await;
 }
@@ -166,6 +183,8 @@ async fn each_token_sees_its_own_shop(api: &Api) {
             expected
         );
     }
+    let login = &api.json("/api/v1/funnels/checkout", &api.shop1).await["steps"][0];
+    assert_eq!(login["errors"], 1, "the refused login counts");
     let pay = &api.json("/api/v1/funnels/checkout", &api.operator).await["steps"][2];
     assert_eq!(
         (pay["errors"].as_u64(), pay["latency_ms"]["mean"].as_f64()),
@@ -336,6 +355,55 @@ async fn definitions_and_periods_are_checked(api: &Api) {
     }
 }
 
+async fn mistakes_are_told_in_the_form_of_their_address(api: &Api) {
+    for (path, status) in [
+        ("/api/v1/funnels/checkout?from=yesterday&to=today", 400),
+        ("/api/v1/funnels/checkout/steps/two/dropped", 400),
+        ("/api/v1/funnels/checkout/steps/1/dropped?limit=all", 400),
+        ("/api/v1/traces/short", 400),
+        ("/api/v1/nothing", 404),
+    ] {
+        let answer = api.get(path, &api.operator).await;
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+        let problem: Value = answer.json().await.unwrap();
+        assert!(problem["error"]["message"].is_string(), "{path}: {problem}");
+    }
+    let page = api
+        .get("/console/funnels/checkout?from=x&to=y", &api.operator)
+        .await;
+    assert_eq!(page.status(), StatusCode::BAD_REQUEST);
+    assert!(page.text().await.unwrap().starts_with("<!doctype html>"));
+}
+
+async fn a_period_goes_along_from_the_bar_to_the_buyers(api: &Api) {
+    let second = |after: i64| Timestamp::from_second(*START / SECOND + after).unwrap();
+    let period = format!("?from={}&to={}", second(0), second(1));
+    let page = api
+        .get(&format!("/console/funnels/checkout{period}"), &api.operator)
+        .await;
+    let html = page.text().await.unwrap();
+    assert!(html.contains("2 left here"), "{html}");
+    let link = html
+        .split("href=\"")
+        .find(|link| link.contains("/steps/1"))
+        .unwrap();
+    let link = link
+        .split('"')
+        .next()
+        .unwrap()
+        .replace("&amp;", "&")
+        .replace("&#38;", "&");
+    let list = api.get(&link, &api.operator).await.text().await.unwrap();
+    assert!(list.contains("Showing 2 of 2"), "{link}: {list}");
+    let json = api
+        .json(
+            &format!("/api/v1/funnels/checkout/steps/1/dropped{period}"),
+            &api.operator,
+        )
+        .await;
+    assert_eq!(json["users"].as_array().unwrap().len(), 2);
+}
+
 async fn live_pages_follow_the_store(api: &Api, store: &Store) {
     let mut live = api.get("/console/funnels/checkout/live", &api.shop1).await;
     assert!(
@@ -347,9 +415,8 @@ async fn live_pages_follow_the_store(api: &Api, store: &Store) {
     let mut read_until = async |wanted: &str| {
         let mut text = String::new();
         while !text.contains(wanted) {
-            text.push_str(&String::from_utf8_lossy(
-                &live.chunk().await.unwrap().unwrap(),
-            ));
+            let chunk = tokio::time::timeout(Duration::from_secs(20), live.chunk()).await;
+            text.push_str(&String::from_utf8_lossy(&chunk.unwrap().unwrap().unwrap()));
         }
         text
     };

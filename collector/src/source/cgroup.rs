@@ -13,6 +13,12 @@ pub enum CgroupError {
         "no cgroup v2 is mounted; mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`"
     )]
     NotMounted,
+    /// A directory of something else.
+    #[error("{path} is no directory of cgroup v2: `collector doctor` shows where that is mounted")]
+    NotACgroup {
+        /// What was given.
+        path: PathBuf,
+    },
     /// The mount table cannot be read.
     #[error("cannot read {path}")]
     Unreadable {
@@ -50,6 +56,10 @@ pub fn open(path: Option<&Path>) -> Result<(PathBuf, File), CgroupError> {
         path: path.clone(),
         source,
     })?;
+    // Only version 2 has this file, in every directory of it.
+    if !path.join("cgroup.controllers").exists() {
+        return Err(CgroupError::NotACgroup { path });
+    }
     Ok((path, file))
 }
 

@@ -104,7 +104,13 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     let definition = FunnelDefinition::parse(&json)?;
     let started = Instant::now();
     let result = match args.backend {
-        Backend::Reference => run_reference(&definition, &load(args)?)?,
+        Backend::Reference => {
+            let mut events = load(args)?;
+            if let Some(tenant) = tenant(args)? {
+                events.retain(|event| event.tenant() == tenant.as_str());
+            }
+            run_reference(&definition, &events)?
+        }
         Backend::Clickhouse => on_clickhouse(args, &definition)?,
     };
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -116,6 +122,14 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .context("cannot write the answer")
+}
+
+fn tenant(args: &RunArgs) -> Result<Option<TenantId>, BadUsage> {
+    let empty = || BadUsage("--tenant must not be empty".to_owned());
+    let tenant = args.tenant.as_ref();
+    tenant
+        .map(|text| TenantId::new(text).ok_or_else(empty))
+        .transpose()
 }
 
 fn load(args: &RunArgs) -> anyhow::Result<Vec<Event>> {
@@ -142,10 +156,7 @@ fn on_clickhouse(args: &RunArgs, definition: &FunnelDefinition) -> anyhow::Resul
     let url = args.clickhouse.as_ref().ok_or_else(|| {
         BadUsage("the clickhouse backend reads the store: give --clickhouse URL".to_owned())
     })?;
-    let scope = match &args.tenant {
-        Some(tenant) => Scope::Tenant(TenantId::new(tenant).context("--tenant must not be empty")?),
-        None => Scope::Operator,
-    };
+    let scope = tenant(args)?.map_or(Scope::Operator, Scope::Tenant);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     Ok(runtime.block_on(run_on_clickhouse(&Store::at(url), &scope, definition))?)
 }

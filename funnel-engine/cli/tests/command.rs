@@ -71,6 +71,35 @@ fn a_funnel_over_csv_and_its_report() {
 }
 
 #[test]
+fn a_tenant_sees_its_own_events_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let definition = write(folder.path(), "d.json", DEFINITION);
+    let lines = r#"{"user":"u","ts":1,"event":"login","tenant":"t1"}
+{"user":"u","ts":1,"event":"login","tenant":"t2"}
+{"user":"v","ts":1,"event":"login","tenant":"t2"}"#;
+    let events = write(folder.path(), "e.ndjson", lines);
+    for (tenant, expected) in [("t1", 1), ("t2", 2), ("t3", 0)] {
+        let args = [
+            "run",
+            "--definition",
+            &definition,
+            "--events",
+            &events,
+            "--tenant",
+            tenant,
+            "--format",
+            "json",
+        ];
+        let result: Value = serde_json::from_slice(&funnel(&args).stdout).unwrap();
+        assert_eq!(
+            result.pointer("/steps/0/count"),
+            Some(&expected.into()),
+            "{tenant}"
+        );
+    }
+}
+
+#[test]
 fn mistakes_say_what_to_do_and_end_with_the_code_of_bad_usage() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| write(folder.path(), name, content);

@@ -19,6 +19,8 @@ use typst_pdf::PdfOptions;
 
 use crate::{Figure, Report, ReportError, chart, document::FIGURES};
 
+/// Papers whose intermediate results are kept for the next one.
+const PAPERS_REMEMBERED: usize = 4;
 const TEMPLATE: &str = include_str!("pdf.typ");
 
 static FONTS: LazyLock<FontStore> = LazyLock::new(|| {
@@ -36,10 +38,11 @@ pub(crate) fn to_pdf(report: &Report) -> Result<Vec<u8>, ReportError> {
         ReportError::Pdf(texts.collect::<Vec<_>>().join("; "))
     };
     let world = Paper::new(report)?;
-    let document: PagedDocument = typst::compile(&world)
-        .output
-        .map_err(|errors| failed(&errors))?;
-    typst_pdf::pdf(&document, &PdfOptions::default()).map_err(|errors| failed(&errors))
+    let document = typst::compile::<PagedDocument>(&world).output;
+    let pdf = document.and_then(|document| typst_pdf::pdf(&document, &PdfOptions::default()));
+    // What typst remembers of earlier papers is forgotten after a few more, or a server would keep them all.
+    typst::comemo::evict(PAPERS_REMEMBERED);
+    pdf.map_err(|errors| failed(&errors))
 }
 
 /// All that the template may see: its data and the charts. No files, no clock, no packages.

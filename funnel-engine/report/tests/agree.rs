@@ -177,6 +177,8 @@ fn chromium_shows_the_figures_and_holds_every_digit() {
             "--no-sandbox",
             "--disable-gpu",
             "--no-first-run",
+            "--disable-quic",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             &profile,
             "--dump-dom",
             &page,

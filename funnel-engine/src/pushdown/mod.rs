@@ -104,6 +104,15 @@ pub async fn dropped_users(
         .await?)
 }
 
+/// Whether the store can answer a definition.
+///
+/// # Errors
+/// The part that it cannot, by JSON path.
+pub fn require_pushdown(definition: &FunnelDefinition) -> Result<(), DefinitionError> {
+    definition.require_supported()?;
+    step_names(definition).map(drop)
+}
+
 /// What all statements of one definition bind.
 struct Question<'a> {
     steps: Vec<Vec<&'a str>>,
@@ -184,7 +193,10 @@ fn step_names(definition: &FunnelDefinition) -> Result<Vec<Vec<&str>>, Definitio
 }
 
 fn time_range(definition: &FunnelDefinition) -> (i64, i64) {
-    let nanoseconds = |at: &jiff::Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
+    // The store's times lie between 1970 and 2262; a range may be wider.
+    let nanoseconds = |at: &jiff::Timestamp| {
+        i64::try_from(at.as_nanosecond().clamp(0, i64::MAX.into())).unwrap_or(i64::MAX)
+    };
     definition
         .time_range
         .as_ref()

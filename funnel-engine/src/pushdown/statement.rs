@@ -43,12 +43,16 @@ pub(super) fn dropped(steps: usize, window_ns: i64) -> String {
     )
 }
 
-/// Latency and failures of each step. Binds: names per step, failed names per step, then those of the filter.
+/// Latency and failures of each step, from exchanges: a refused login has no user, so it is no event of anyone.
+/// Binds: names per step, failed names per step, then those of the filter.
 pub(super) fn service(steps: usize) -> String {
     let column = |of: &dyn Fn(usize) -> String| (1..=steps).map(of).collect::<Vec<_>>().join(", ");
     format!(
         "SELECT [{means}] AS means, [{p95s}] AS p95s, [{errors}] AS errors
-        FROM (SELECT duration_ns / 1e6 AS ms, {step_of} AS step, {step_of} AS failed FROM events WHERE {WHERE})",
+        FROM (SELECT ms, {step_of} AS step, {step_of} AS failed FROM (
+            SELECT e.duration_ns / 1e6 AS ms, assumeNotNull(e.event) AS event, ifNull(e.tenant_id, '') AS tenant_id, e.timestamp AS timestamp
+            FROM http_exchanges AS e WHERE e.role = 'server' AND e.event IS NOT NULL)
+        WHERE {WHERE})",
         means = column(&|step| format!("ifNull(avgIf(ms, step = {step}), nan)")),
         p95s = column(&|step| format!("quantileExactInclusiveIf(0.95)(ms, step = {step})")),
         errors = column(&|step| format!("countIf(failed = {step})")),

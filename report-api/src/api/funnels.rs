@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::State,
     http::header,
     response::{IntoResponse as _, Response},
 };
@@ -17,7 +17,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{access::Viewer, answers::Funnel, problem::Problem, server::App};
+use crate::{
+    access::Viewer,
+    answers::Funnel,
+    extract::{Asking, Param},
+    problem::Problem,
+    server::App,
+};
 
 /// Users of one page of a list.
 pub(crate) const DROPPED_MAX: u64 = 100;
@@ -29,11 +35,22 @@ pub(crate) struct Asked {
     to: Option<Timestamp>,
 }
 
-/// `?limit=&offset=`.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Part {
-    limit: Option<u64>,
-    offset: Option<u64>,
+/// `?limit=&offset=`, and the period as in [`Asked`].
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) limit: Option<u64>,
+    pub(crate) offset: Option<u64>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+}
+
+impl Part {
+    pub(crate) fn asked(&self) -> Asked {
+        Asked {
+            from: self.from,
+            to: self.to,
+        }
+    }
 }
 
 /// A user who stopped at a step, and what they did last.
@@ -58,28 +75,20 @@ impl App {
             .ok_or_else(|| Problem::not_found("funnel"))
     }
 
-    /// The answer for a period, or the latest one for the definition's own.
+    /// The answer for the period asked for, or for the definition's own.
     pub(crate) async fn answer(
         &self,
         funnel: &Funnel,
         scope: &Scope,
         asked: &Asked,
     ) -> Result<Arc<FunnelResult>, Problem> {
-        match asked.time_range()? {
-            None => self.answers.latest(funnel, scope).await,
-            Some(range) => {
-                let definition = FunnelDefinition {
-                    time_range: Some(range),
-                    ..funnel.definition.clone()
-                };
-                Ok(Arc::new(self.answers.ask(&definition, scope).await?))
-            }
-        }
+        let range = asked.time_range()?;
+        self.answers.latest(funnel, scope, range.as_ref()).await
     }
 }
 
 impl Asked {
-    fn time_range(&self) -> Result<Option<TimeRange>, Problem> {
+    pub(crate) fn time_range(&self) -> Result<Option<TimeRange>, Problem> {
         let hint =
             "Write both as RFC 3339, for instance 2026-01-01T00:00:00Z; `from` lies before `to`.";
         match (self.from, self.to) {
@@ -125,8 +134,8 @@ pub(super) async fn list(_: Viewer, State(app): State<App>) -> Json<Value> {
 pub(super) async fn answer(
     viewer: Viewer,
     State(app): State<App>,
-    Path(slug): Path<String>,
-    Query(asked): Query<Asked>,
+    Param(slug): Param<String>,
+    Asking(asked): Asking<Asked>,
 ) -> Result<Json<FunnelResult>, Problem> {
     let result = app
         .answer(app.funnel(&slug)?, &viewer.scope, &asked)
@@ -146,8 +155,8 @@ pub(super) async fn run(
 pub(super) async fn report(
     viewer: Viewer,
     State(app): State<App>,
-    Path((slug, file)): Path<(String, String)>,
-    Query(asked): Query<Asked>,
+    Param((slug, file)): Param<(String, String)>,
+    Asking(asked): Asking<Asked>,
 ) -> Result<Response, Problem> {
     report_file(&app, &viewer, &slug, &file, &asked).await
 }
@@ -168,7 +177,8 @@ pub(crate) async fn report_file(
     let definition = &funnel.definition;
     let period = format!("{}, {}", viewer.scope_label(), asked.label(definition));
     let report = Report::new(&definition.name, &period, &result);
-    // Setting pages takes a tenth of a second of pure computing.
+    // Setting pages takes a tenth of a second of pure computing, so only so many at a time.
+    let _turn = app.renders.acquire().await;
     let rendered = tokio::task::spawn_blocking(move || format.render(&report)).await;
     let bytes = rendered.map_err(|error| {
         tracing::error!(%error, "rendering a report ended early");
@@ -185,14 +195,15 @@ pub(crate) async fn report_file(
 pub(super) async fn dropped_users(
     viewer: Viewer,
     State(app): State<App>,
-    Path((slug, step)): Path<(String, usize)>,
-    Query(part): Query<Part>,
+    Param((slug, step)): Param<(String, usize)>,
+    Asking(part): Asking<Part>,
 ) -> Result<Json<Value>, Problem> {
     let page = Page {
         limit: part.limit.unwrap_or(DROPPED_MAX).min(DROPPED_MAX),
         offset: part.offset.unwrap_or(0),
     };
-    let users = dropped(&app, &viewer.scope, app.funnel(&slug)?, step, page).await?;
+    let definition = app.funnel(&slug)?.over(part.asked().time_range()?.as_ref());
+    let users = dropped(&app, &viewer.scope, &definition, step, page).await?;
     Ok(Json(
         json!({ "step": step, "offset": page.offset, "users": users }),
     ))
@@ -202,14 +213,14 @@ pub(super) async fn dropped_users(
 pub(crate) async fn dropped(
     app: &App,
     scope: &Scope,
-    funnel: &Funnel,
+    definition: &FunnelDefinition,
     step: usize,
     page: Page,
 ) -> Result<Vec<Dropped>, Problem> {
-    if !(1..=funnel.definition.steps.len()).contains(&step) {
+    if !(1..=definition.steps.len()).contains(&step) {
         return Err(Problem::not_found("step"));
     }
-    let users = ask_dropped(&app.store, scope, &funnel.definition, step, page).await?;
+    let users = ask_dropped(&app.store, scope, definition, step, page).await?;
     if users.is_empty() {
         return Ok(Vec::new());
     }

@@ -10,7 +10,7 @@ use axum::{
 
 use crate::server::App;
 
-pub(crate) use funnels::{Asked, DROPPED_MAX, Dropped, dropped, timestamp};
+pub(crate) use funnels::{Asked, DROPPED_MAX, Dropped, Part, dropped, timestamp};
 pub(crate) use traces::read_trace;
 
 /// The routes.

@@ -1,14 +1,12 @@
 //! One trace as data: its spans in tree order.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use event_store::Scope;
 use serde_json::{Value, json};
 
 use crate::{
     access::Viewer,
+    extract::Param,
     problem::Problem,
     server::App,
     trace::{Node, Tree},
@@ -20,7 +18,7 @@ const SPANS_MAX: u64 = 2_000;
 pub(super) async fn trace(
     viewer: Viewer,
     State(app): State<App>,
-    Path(trace_id): Path<String>,
+    Param(trace_id): Param<String>,
 ) -> Result<Json<Value>, Problem> {
     let (tree, cut) = read_trace(&app, &viewer.scope, &trace_id).await?;
     let spans: Vec<Value> = tree.nodes.iter().map(span).collect();

@@ -1,17 +1,14 @@
 //! Who stopped at a step: the way from a drop-off to traces.
 
-use axum::{
-    extract::{Path, Query, State},
-    response::Html,
-};
-use funnel_engine::Page as Part;
+use axum::{extract::State, response::Html};
+use funnel_engine::Page as Window;
 use funnel_report::grouped;
-use serde::Deserialize;
 
 use super::{Page, PageProblem, funnel_url, html, words};
 use crate::{
     access::PageViewer,
-    api::{Asked, DROPPED_MAX, Dropped, dropped},
+    api::{DROPPED_MAX, Dropped, Part, dropped},
+    extract::{Asking, Param},
     problem::Problem,
     server::App,
 };
@@ -43,32 +40,28 @@ struct Buyer {
     trace_short: String,
 }
 
-#[derive(Deserialize)]
-pub(super) struct From {
-    #[serde(default)]
-    offset: u64,
-}
-
 pub(super) async fn page(
     PageViewer(viewer): PageViewer,
     State(app): State<App>,
-    Path((slug, step)): Path<(String, usize)>,
-    Query(from): Query<From>,
+    Param((slug, step)): Param<(String, usize)>,
+    Asking(part): Asking<Part>,
 ) -> Result<Html<String>, PageProblem> {
     let funnel = app.funnel(&slug)?;
-    let result = app.answer(funnel, &viewer.scope, &Asked::default()).await?;
+    let (asked, offset) = (part.asked(), part.offset.unwrap_or(0));
+    let result = app.answer(funnel, &viewer.scope, &asked).await?;
     let here = step
         .checked_sub(1)
         .and_then(|index| result.steps.get(index));
     let (Some(here), Some(next)) = (here, result.steps.get(step)) else {
         return Err(Problem::not_found("step").into());
     };
-    let part = Part {
+    let window = Window {
         limit: DROPPED_MAX,
-        offset: from.offset,
+        offset,
     };
-    let users = dropped(&app, &viewer.scope, funnel, step, part).await?;
-    let seen = from.offset.saturating_add(users.len() as u64);
+    let definition = funnel.over(asked.time_range()?.as_ref());
+    let users = dropped(&app, &viewer.scope, &definition, step, window).await?;
+    let seen = offset.saturating_add(users.len() as u64);
     let url = funnel_url(&slug);
     html(&DroppedPage {
         page: Page::new(&app, &viewer, &format!("Stopped at {}", here.name), &slug),
@@ -76,16 +69,19 @@ pub(super) async fn page(
         step_name: here.name.clone(),
         next_name: next.name.clone(),
         total: grouped(here.drop_off),
-        shown: match (from.offset, users.len()) {
+        shown: match (offset, users.len()) {
             (_, 0) => "none".to_owned(),
             (0, _) => grouped(seen),
             (offset, _) => format!("{} to {}", grouped(offset + 1), grouped(seen)),
         },
         of: grouped(here.count),
         buyers: users.iter().map(buyer).collect(),
-        next_url: (seen < here.drop_off && !users.is_empty())
-            .then(|| format!("{url}/steps/{step}?offset={seen}")),
-        funnel_url: url,
+        next_url: (seen < here.drop_off && !users.is_empty()).then(|| {
+            let period = asked.query();
+            let joint = if period.is_empty() { '?' } else { '&' };
+            format!("{url}/steps/{step}{period}{joint}offset={seen}")
+        }),
+        funnel_url: format!("{url}{}", asked.query()),
     })
 }
 

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{Path, Query, State},
-    response::Html,
-};
-use funnel_engine::{FunnelDefinition, FunnelResult, StepResult, percent};
+use axum::{extract::State, response::Html};
+use funnel_engine::{FunnelResult, StepResult, percent};
 use funnel_report::{Report, ReportFormat, duration_label, grouped};
 use jiff::Timestamp;
 
 use super::{Page, PageProblem, funnel_url, html, words};
-use crate::{access::PageViewer, api::Asked, server::App};
+use crate::{
+    access::PageViewer,
+    answers::Funnel,
+    api::Asked,
+    extract::{Asking, Param},
+    server::App,
+};
 
 #[derive(askama::Template)]
 #[template(path = "funnel.html")]
@@ -80,8 +83,8 @@ struct Bar {
 pub(super) async fn page(
     PageViewer(viewer): PageViewer,
     State(app): State<App>,
-    Path(slug): Path<String>,
-    Query(asked): Query<Asked>,
+    Param(slug): Param<String>,
+    Asking(asked): Asking<Asked>,
 ) -> Result<Html<String>, PageProblem> {
     let funnel = app.funnel(&slug)?;
     let result = app.answer(funnel, &viewer.scope, &asked).await?;
@@ -102,17 +105,13 @@ pub(super) async fn page(
         period: asked.label(&funnel.definition),
         live_url: format!("{url}/live{period}"),
         downloads: files.into_iter().chain([json]).collect(),
-        funnel: view(&funnel.definition, &slug, &result),
+        funnel: view(funnel, &asked, &result),
     })
 }
 
-/// The view of an answer.
-pub(super) fn view(
-    definition: &FunnelDefinition,
-    slug: &str,
-    result: &Arc<FunnelResult>,
-) -> FunnelView {
-    let report = Report::new(&definition.name, "", result);
+/// The view of an answer for a period.
+pub(super) fn view(funnel: &Funnel, asked: &Asked, result: &Arc<FunnelResult>) -> FunnelView {
+    let report = Report::new(&funnel.definition.name, "", result);
     let first = result.steps.first().map_or(0, |step| step.count);
     let bins = result
         .time_to_convert_s
@@ -126,14 +125,23 @@ pub(super) fn view(
         steps: result
             .steps
             .iter()
-            .map(|step| step_view(step, first, (step.step < last).then_some(slug)))
+            .map(|step| {
+                let leads = step.step < last && step.drop_off > 0;
+                let url = format!(
+                    "{}/steps/{}{}",
+                    funnel_url(&funnel.slug),
+                    step.step,
+                    asked.query()
+                );
+                step_view(step, first, leads.then_some(url))
+            })
             .collect(),
         histogram: bins
             .map(|bin| Bar {
                 label: duration_label(bin.from),
                 count: grouped(bin.count),
                 // The tallest bar leaves room for its number.
-                height: words::width(bin.count * 85 / 100, highest),
+                height: words::width(bin.count * 85, highest * 100),
             })
             .collect(),
         updated: format!("Updated {}", Timestamp::now().strftime("%H:%M:%S UTC")),
@@ -178,7 +186,7 @@ fn tiles(result: &FunnelResult) -> Vec<Tile> {
     ]
 }
 
-fn step_view(step: &StepResult, first: u64, drops_to: Option<&str>) -> StepView {
+fn step_view(step: &StepResult, first: u64, drop_url: Option<String>) -> StepView {
     let times = step.time_from_previous_s;
     StepView {
         number: step.step,
@@ -190,9 +198,7 @@ fn step_view(step: &StepResult, first: u64, drops_to: Option<&str>) -> StepView 
         of_start: percent(step.conversion_from_start),
         drop_off: grouped(step.drop_off),
         drop_share: format!("{}%", tenths(step.drop_off, step.count)),
-        drop_url: drops_to
-            .filter(|_| step.drop_off > 0)
-            .map(|slug| format!("{}/steps/{}", funnel_url(slug), step.step)),
+        drop_url,
         median_time: words::or_dash(times, |times| words::seconds(times.median)),
         p90_time: words::or_dash(times, |times| words::seconds(times.p90)),
         latency_mean: words::or_dash(step.latency_ms, |latency| words::milliseconds(latency.mean)),

@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use askama::Template as _;
 use axum::{
-    extract::{Path, Query, State},
+    extract::State,
     response::sse::{Event, KeepAlive, Sse},
 };
 use event_store::Scope;
@@ -14,7 +14,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::funnel::{FunnelBody, view};
 use crate::{
-    access::Viewer, answers::Funnel, api::Asked, metrics::LivePage, problem::Problem, server::App,
+    access::Viewer,
+    answers::Funnel,
+    api::Asked,
+    extract::{Asking, Param},
+    metrics::LivePage,
+    problem::Problem,
+    server::App,
 };
 
 /// How often a page is brought up to date.
@@ -34,8 +40,8 @@ struct Follower {
 pub(super) async fn events(
     viewer: Viewer,
     State(app): State<App>,
-    Path(slug): Path<String>,
-    Query(asked): Query<Asked>,
+    Param(slug): Param<String>,
+    Asking(asked): Asking<Asked>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let permit = Arc::clone(&app.live_pages).try_acquire_owned();
     let Ok(permit) = permit else {
@@ -65,12 +71,12 @@ impl Follower {
                     _ = ending.wait_for(|ending| *ending) => return None,
                 }
             }
+            let result = tokio::select! {
+                result = self.app.answer(&self.funnel, &self.scope, &self.asked) => result,
+                _ = ending.wait_for(|ending| *ending) => return None,
+            };
             // A store that is away for a while does not end the stream; the page says since when it is old.
-            let Ok(result) = self
-                .app
-                .answer(&self.funnel, &self.scope, &self.asked)
-                .await
-            else {
+            let Ok(result) = result else {
                 tokio::select! {
                     () = tokio::time::sleep(EVERY) => continue,
                     _ = ending.wait_for(|ending| *ending) => return None,
@@ -84,7 +90,7 @@ impl Follower {
                 continue;
             }
             let body = FunnelBody {
-                funnel: view(&self.funnel.definition, &self.funnel.slug, &result),
+                funnel: view(&self.funnel, &self.asked, &result),
             };
             let html = body.render().ok()?;
             self.shown = Some(result);

@@ -17,6 +17,7 @@ use axum::{
 
 use crate::{
     access::{PageViewer, Viewer},
+    extract::{Asking, respond},
     problem::Problem,
     server::App,
 };
@@ -137,7 +138,7 @@ pub(crate) fn to_login(uri: &Uri) -> Redirect {
 /// The first funnel; a token in the address is exchanged for the cookie first.
 async fn home(
     State(app): State<App>,
-    axum::extract::Query(query): axum::extract::Query<login::WithToken>,
+    Asking(query): Asking<login::WithToken>,
     viewer: Result<PageViewer, Redirect>,
 ) -> Response {
     if let Some(token) = query.token {
@@ -146,7 +147,7 @@ async fn home(
     match (viewer, app.funnels.first()) {
         (Err(redirect), _) => redirect.into_response(),
         (Ok(_), Some(funnel)) => Redirect::to(&funnel_url(&funnel.slug)).into_response(),
-        (Ok(_), None) => nothing_here().await.into_response(),
+        (Ok(_), None) => PageProblem(Problem::not_found("funnel")).into_response(),
     }
 }
 
@@ -163,6 +164,6 @@ async fn asset(Path(name): Path<String>) -> Response {
     }
 }
 
-async fn nothing_here() -> PageProblem {
-    PageProblem(Problem::not_found("page"))
+async fn nothing_here(uri: Uri) -> Response {
+    respond(uri.path(), Problem::not_found("page"))
 }

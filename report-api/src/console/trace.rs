@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    extract::{Path, State},
-    response::Html,
-};
+use axum::{extract::State, response::Html};
 use funnel_engine::percent;
 use funnel_report::grouped;
 
@@ -13,6 +10,7 @@ use super::{Page, PageProblem, html, words};
 use crate::{
     access::PageViewer,
     api::read_trace,
+    extract::Param,
     server::App,
     trace::{Node, Source, Tree},
 };
@@ -72,7 +70,7 @@ struct SpanView {
 pub(super) async fn page(
     PageViewer(viewer): PageViewer,
     State(app): State<App>,
-    Path(trace_id): Path<String>,
+    Param(trace_id): Param<String>,
 ) -> Result<Html<String>, PageProblem> {
     let (tree, cut) = read_trace(&app, &viewer.scope, &trace_id).await?;
     let (start, whole) = tree.extent();

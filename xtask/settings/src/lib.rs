@@ -9,7 +9,11 @@ mod print;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, io::Write as _, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
 use clap::{ArgMatches, Command, Parser};
 use tracing_subscriber::EnvFilter;
@@ -71,18 +75,17 @@ enum Read {
 }
 
 fn read(command: Command, args: Vec<OsString>) -> Result<Read, clap::Error> {
-    let mut command = layers::equip(command);
+    let equipped = layers::equip(command);
+    let mut command = equipped.clone();
     command.build();
     let layered = layers::with_file(&command, args)?;
+    // clap counts a value of the environment as given; a flag that excludes it must win all the same.
+    let mut command = layers::without_env(equipped, &layered.path, &layered.overruled);
     let matches = command.try_get_matches_from_mut(&layered.args)?;
     let (path, leaf, leaf_matches) = layers::leaf(&command, &matches);
     if leaf_matches.get_flag("print-config") {
-        return Ok(Read::Print(print::settings(
-            &path,
-            leaf,
-            leaf_matches,
-            &layered.from_file,
-        )));
+        let text = print::settings(&path, leaf, leaf_matches, &layered.from_file);
+        return Ok(Read::Print(text));
     }
     Ok(Read::Run(matches))
 }
@@ -106,6 +109,7 @@ fn start_logging(as_json: bool) {
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if as_json {
         builder.json().init();

@@ -36,11 +36,12 @@ pub(super) fn settings(
                 continue;
             }
         };
-        let value = if !arg.get_action().takes_values() {
-            Value::Boolean(matches.get_flag(id))
-        } else if arg.is_hide_env_values_set() {
-            "(hidden)".into()
-        } else {
+        if arg.is_hide_env_values_set() {
+            // A comment: given back as a setting, a placeholder would become the secret.
+            writeln!(text, "# {long} is hidden  # {source}").unwrap_or_default();
+            continue;
+        }
+        let value = if arg.get_action().takes_values() {
             let raw = matches.get_raw(id).into_iter().flatten();
             let mut values: Vec<Value> = raw
                 .map(|value| value.to_string_lossy().into_owned().into())
@@ -50,6 +51,8 @@ pub(super) fn settings(
             } else {
                 Value::Array(values)
             }
+        } else {
+            Value::Boolean(matches.get_flag(id))
         };
         writeln!(text, "{long} = {value}  # {source}").unwrap_or_default();
     }

@@ -25,10 +25,14 @@ enum Sub {
         port: Vec<u16>,
         #[arg(long)]
         quick: bool,
-        #[arg(long, conflicts_with = "url")]
+        #[arg(long, conflicts_with_all = ["url", "home"])]
         output: Option<String>,
         #[arg(long)]
         url: Option<String>,
+        /// Set in every environment.
+        #[arg(long, env = "HOME")]
+        home: Option<String>,
+        files: Vec<String>,
     },
 }
 
@@ -60,7 +64,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
         "[serve]",
         "listen = \"127.0.0.1:3\"  # flag",
         "path = \"from file\"  # file",
-        "password = \"(hidden)\"  # file",
+        "# password is hidden  # file",
         "port = [\"80\", \"81\"]  # file",
         "quick = true  # file",
         "log-format = \"text\"  # default",
@@ -78,6 +82,24 @@ fn a_flag_overrules_what_the_file_says_about_its_opposite() {
 }
 
 #[test]
+fn a_flag_overrules_the_environment_about_its_opposite() {
+    let text = printed("[serve]\npath = \"p\"\n", &[]);
+    assert!(text.contains("# environment"), "{text}");
+    let text = printed("[serve]\npath = \"p\"\n", &["--output", "o"]);
+    assert!(text.contains("# home is not set"), "{text}");
+}
+
+#[test]
+fn what_stands_behind_two_dashes_stays_there() {
+    let Ok(Read::Run(matches)) = run("[serve]\npath = \"p\"\n", &["--", "--path"]) else {
+        unreachable!("the file gives the path")
+    };
+    let serve = matches.subcommand_matches("serve").unwrap();
+    let files: Vec<&String> = serve.get_many("files").unwrap().collect();
+    assert_eq!(files, ["--path"]);
+}
+
+#[test]
 fn what_is_printed_can_be_given_back() {
     let first = printed("[serve]\npath = \"a \\\"b\\\"\"\n", &["--port", "5"]);
     let again = printed(&first, &[]);
@@ -88,6 +110,15 @@ fn what_is_printed_can_be_given_back() {
         lines.filter(|line| !line.starts_with('#')).collect()
     };
     assert_eq!(settings(&first), settings(&again));
+    let Ok(Read::Run(matches)) = run(&first, &[]) else {
+        unreachable!("it was accepted above")
+    };
+    let serve = matches.subcommand_matches("serve").unwrap();
+    assert_eq!(
+        serve.get_one::<String>("password").map(String::as_str),
+        Some(""),
+        "no placeholder"
+    );
 }
 
 #[test]

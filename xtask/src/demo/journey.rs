@@ -10,8 +10,9 @@ use crate::shell;
 /// Buyers looked at per step.
 const BUYERS: usize = 20;
 
-/// Follows buyers of every step but the last; `signed_in` is the console's address with its token.
-pub(super) fn follow(signed_in: &str, steps: usize) -> anyhow::Result<Value> {
+/// Follows buyers of every step but the last; `signed_in` is the console's address with its token, `counts` says
+/// how many reached each step.
+pub(super) fn follow(signed_in: &str, counts: &[u64]) -> anyhow::Result<Value> {
     let (address, token) = signed_in
         .split_once("/?token=")
         .context("the console's address has no token")?;
@@ -23,12 +24,18 @@ pub(super) fn follow(signed_in: &str, steps: usize) -> anyhow::Result<Value> {
         serde_json::from_str(&text).with_context(|| format!("{path} answered no JSON"))
     };
     let mut followed = Vec::new();
-    for step in 1..steps {
+    for (step, (here, next)) in (1..).zip(counts.iter().zip(counts.iter().skip(1))) {
         let list = get(&format!(
             "/api/v1/funnels/checkout/steps/{step}/dropped?limit={BUYERS}"
         ))?;
         let users = list.get("users").and_then(Value::as_array).cloned();
         let users = users.unwrap_or_default();
+        let expected = usize::try_from(here - next)?.min(BUYERS);
+        ensure!(
+            users.len() == expected,
+            "step {step} lists {} of those who stopped there, not {expected}",
+            users.len()
+        );
         for user in &users {
             let trace = user.get("trace_id").and_then(Value::as_str);
             let trace = trace.with_context(|| format!("a buyer without a trace: {user}"))?;

@@ -223,7 +223,7 @@ impl River {
                 .map(|((name, _), count)| json!({ "step": name, "count": count }))
                 .collect::<Vec<_>>()
         };
-        let followed = journey::follow(&self.console_url, STEPS.len())?;
+        let followed = journey::follow(&self.console_url, &captured)?;
         let summary = json!({
             "expected": by_step(&expected), "captured": by_step(&captured), "lost_records": lost, "drop_offs_followed": followed,
             "urls": { "console": without_token(&self.console_url), "gateway": self.gateway, "store": self.store_url, "metrics": self.metrics_url },
