@@ -117,7 +117,9 @@ fn install_packages(purpose: Purpose) -> anyhow::Result<()> {
         "--no-install-recommends",
     ];
     args.extend(&missing);
-    run("env", &args)
+    run("env", &args).context(
+        "on Debian 12, rustc-web with the BPF target comes from bookworm-security: is that among the sources of apt?",
+    )
 }
 
 fn install_bpf_linker() -> anyhow::Result<()> {
