@@ -9,10 +9,7 @@ use commerce_core::{
     database::{self, Seed},
     services::{Addresses, serve_all},
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 /// The mall's services.
 #[derive(Debug, Parser)]
@@ -77,13 +74,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     };
     database::seed(&pool, seed).await?;
     let (close, closing) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let asked = weir_settings::asked_to_end()?;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        asked.await;
         close.send_replace(true);
     });
     serve_all(

@@ -8,10 +8,7 @@ use event_store::{
     Store,
     serve::{Credentials, Engine, serve},
 };
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 use weir_settings::BadUsage;
 
 /// The embedded ClickHouse, and the schema of any ClickHouse that Weir uses.
@@ -92,15 +89,7 @@ async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("while listening on {}", args.listen))?;
     tracing::info!(address = %listener.local_addr()?, path = %args.path.display(), "serving");
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let shutdown = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("finishing running statements");
-    };
+    let shutdown = weir_settings::asked_to_end()?;
     serve(
         engine,
         listener,

@@ -6,10 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use event_store::{Scope, Store, TenantId};
 use report_api::{Access, AccessError, FunnelFileError, NewToken, Settings, load_funnels, serve};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 
 /// Funnels, reports and traces over HTTP, and the console.
 #[derive(Debug, Parser)]
@@ -92,15 +89,7 @@ async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("while listening on {}", args.listen))?;
     tracing::info!(address = %listener.local_addr()?, funnels = funnels.len(), "serving");
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let shutdown = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("finishing what is being answered");
-    };
+    let shutdown = weir_settings::asked_to_end()?;
     let settings = Settings {
         store,
         funnels,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal};
 
 const END_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -97,7 +98,9 @@ impl Running {
         {
             return Ok(status);
         }
-        crate::shell::output_of("kill", &["-TERM", &self.child.id().to_string()]);
+        // Not by the `kill` program, which the smallest machines lack.
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)
+            .with_context(|| format!("while asking {} to end", self.name))?;
         let deadline = Instant::now() + END_WITHIN;
         while Instant::now() < deadline {
             if let Some(status) = self

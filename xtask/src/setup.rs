@@ -25,6 +25,7 @@ const PACKAGES: &[(Purpose, &str, Proof)] = &[
     ),
     (Purpose::Demo, "curl", Proof::Program("curl")),
     (Purpose::Demo, "npm", Proof::Program("npm")),
+    (Purpose::Tests, "procps", Proof::Program("kill")),
     (Purpose::Tests, "nginx-light", Proof::Program("nginx")),
     (Purpose::Tests, "wrk", Proof::Program("wrk")),
     (

@@ -17,7 +17,7 @@ use crate::{
     run::SideDoors,
     run::{
         CaptureOptions, KernelCounters, Stop, pump, reason_for_silence, spawn_capture,
-        until_asked_to_end, watch_for_silence,
+        watch_for_silence,
     },
     service_times::ServiceTimes,
     sink::{AnySink, ClickHouseSink, NdjsonSink, SpoolOptions},
@@ -85,10 +85,10 @@ async fn capture(
         stop.clone(),
     ));
     let stopper = stop.clone();
+    let asked = weir_settings::asked_to_end().context("while listening for signals")?;
     let asked = tokio::spawn(async move {
-        let result = until_asked_to_end().await;
+        asked.await;
         stopper.request();
-        result
     });
     let result = pump(receiver, &mut sink, times).await;
     stop.request();

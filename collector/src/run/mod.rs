@@ -9,7 +9,6 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 pub use capture::{CaptureOptions, KernelCounters, spawn_capture};
@@ -58,19 +57,4 @@ pub async fn pump(
         }
     }
     sink.finish().await
-}
-
-/// Resolves when the process is asked to end (SIGTERM or Ctrl-C).
-///
-/// # Errors
-/// When signals cannot be listened to.
-pub async fn until_asked_to_end() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("while listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("while listening for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

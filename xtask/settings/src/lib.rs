@@ -1,6 +1,7 @@
 //! How every command of Weir gets its settings and logs: flags over environment over file over defaults.
 //!
-//! Owns: `--config`, `--print-config`, `--log-format`, and the exit codes (0 done, 1 failed, 2 bad usage). Refuses:
+//! Owns: `--config`, `--print-config`, `--log-format`, the signals that end a command, and the exit codes (0 done, 1
+//! failed, 2 bad usage). Refuses:
 //! knowing any setting; commands declare theirs with clap, and this crate finds them there. A leaf without
 //! business words, which is why every room may import it.
 
@@ -16,6 +17,7 @@ use std::{
 };
 
 use clap::{ArgMatches, Command, Parser};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// A setting that cannot work, found after the command line was read; exit code 2.
@@ -65,6 +67,22 @@ pub fn end(
             ExitCode::from(if is_bad { 2 } else { 1 })
         }
     }
+}
+
+/// Resolves when the process is asked to end, by SIGTERM or Ctrl-C. Listens from the call on, not from the first poll.
+///
+/// # Errors
+/// When signals cannot be listened to.
+pub fn asked_to_end() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to end, finishing what is under way");
+    })
 }
 
 /// What a command line asks for.
