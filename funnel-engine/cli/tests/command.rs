@@ -71,6 +71,29 @@ fn a_funnel_over_csv_and_its_report() {
 }
 
 #[test]
+fn the_report_keeps_the_last_digit_of_the_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let digits = ["0.21700757169999998", "15.243988549999997"];
+    let [p90, p95] = digits;
+    let result = format!(
+        r#"{{"steps":[{{"step":1,"name":"A","count":3,"conversion_from_previous":1.0,"conversion_from_start":1.0,"drop_off":0,
+            "time_from_previous_s":{{"mean":1.0,"median":1.0,"p90":{p90}}},"latency_ms":{{"mean":1.0,"p95":{p95}}},"errors":0}}],
+            "time_to_convert_s":null,"events_scanned":3,"backend":"reference","elapsed_ms":1}}"#
+    );
+    let answer = write(folder.path(), "funnel.json", &result);
+    let out = folder.path().to_string_lossy().into_owned();
+    assert!(
+        funnel(&["report", "--funnel", &answer, "--out", &out])
+            .status
+            .success()
+    );
+    let csv = fs::read_to_string(folder.path().join("report.csv")).unwrap();
+    for number in digits {
+        assert!(csv.contains(number), "{number} in {csv}");
+    }
+}
+
+#[test]
 fn a_tenant_sees_its_own_events_only() {
     let folder = tempfile::tempdir().unwrap();
     let definition = write(folder.path(), "d.json", DEFINITION);
