@@ -78,6 +78,7 @@ fn start_nginx(folder: &Path, port: u16) -> Ended {
 
 fn start_collector(folder: &Path, port: u16, output: &[&str]) -> Ended {
     let child = Command::new(env!("CARGO_BIN_EXE_collector"))
+        .env("WEIR_STORE_PASSWORD", PASSWORD)
         .args(["run", "--port", &port.to_string()])
         .args(output)
         .args(["--record", &folder.join("recording").to_string_lossy()])
@@ -316,11 +317,15 @@ fn every_line_of_the_access_log_is_an_exchange() {
     );
 }
 
+/// Of the store; it must not appear in any log.
+const PASSWORD: &str = "geheim-4711";
+
 /// The store's server, from the same build.
 fn start_store(folder: &Path, port: u16) -> Ended {
     let test = std::env::current_exe().unwrap();
     let binaries = test.parent().unwrap().parent().unwrap();
     let child = Command::new(binaries.join("event-store"))
+        .env("WEIR_STORE_PASSWORD", PASSWORD)
         .args([
             "serve",
             "--path",
@@ -340,7 +345,10 @@ fn start_store(folder: &Path, port: u16) -> Ended {
 
 fn count_stored(port: u16) -> String {
     let url = format!("http://127.0.0.1:{port}/?query=SELECT+count()+FROM+weir.http_exchanges");
-    let output = Command::new("curl").args(["-s", &url]).output().unwrap();
+    let output = Command::new("curl")
+        .args(["-s", "-u", &format!("default:{PASSWORD}"), &url])
+        .output()
+        .unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -380,6 +388,10 @@ fn exchanges_wait_on_disk_while_the_store_is_away_and_are_stored_once() {
     });
     assert!(collector.terminate());
     assert_eq!(count_stored(store_port), "100", "each exactly once");
+    for file in ["collector.log", "summary.json"] {
+        let text = fs::read_to_string(folder.join(file)).unwrap();
+        assert!(!text.contains(PASSWORD), "{file} holds the password");
+    }
     let summary: Value =
         serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).unwrap()).unwrap();
     assert_eq!(summary["lost"], 0, "{summary}");

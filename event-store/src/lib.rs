@@ -3,11 +3,13 @@
 //! Owns: every table and statement about them. Refuses: knowing who calls. Speaks only the ClickHouse HTTP
 //! protocol, so the embedded engine and a cluster look the same from here.
 
+mod login;
 mod reads;
 mod rows;
 mod store;
 
 pub mod serve;
 
+pub use login::StoreLogin;
 pub use rows::{EventRow, ExchangeRow, LastExchangeRow, SpanRow};
 pub use store::{DATABASE, Scope, Store, StoreError, TenantId};

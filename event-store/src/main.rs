@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use event_store::{
-    Store,
+    StoreLogin,
     serve::{Credentials, Engine, serve},
 };
 use tokio::net::TcpListener;
@@ -28,6 +28,8 @@ enum Command {
         /// Address of the ClickHouse.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8123")]
         clickhouse: String,
+        #[command(flatten)]
+        login: StoreLogin,
     },
 }
 
@@ -66,7 +68,9 @@ fn main() -> ExitCode {
             runtime.block_on(async {
                 match cli.command {
                     Command::Serve(args) => run_server(args).await,
-                    Command::Migrate { clickhouse } => Ok(Store::at(&clickhouse).migrate().await?),
+                    Command::Migrate { clickhouse, login } => {
+                        Ok(login.store(&clickhouse).migrate().await?)
+                    }
                 }
             })
         });

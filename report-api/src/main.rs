@@ -4,7 +4,7 @@ use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use event_store::{Scope, Store, TenantId};
+use event_store::{Scope, StoreLogin, TenantId};
 use report_api::{Access, AccessError, FunnelFileError, NewToken, Settings, load_funnels, serve};
 use tokio::net::TcpListener;
 
@@ -37,17 +37,8 @@ struct ServeArgs {
         default_value = "http://127.0.0.1:8123"
     )]
     clickhouse: String,
-    /// User at the ClickHouse.
-    #[arg(long, env = "WEIR_STORE_USER", default_value = "default")]
-    store_user: String,
-    /// Its password.
-    #[arg(
-        long,
-        env = "WEIR_STORE_PASSWORD",
-        default_value = "",
-        hide_env_values = true
-    )]
-    store_password: String,
+    #[command(flatten)]
+    login: StoreLogin,
     /// Folder of funnel definitions, one JSON file each; the file's name becomes part of the address.
     #[arg(long, value_name = "DIR")]
     funnels: PathBuf,
@@ -84,7 +75,7 @@ async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
     let access = Access::load(&args.tokens)
         .with_context(|| format!("while reading the tokens in {}", args.tokens.display()))?;
     let funnels = load_funnels(&args.funnels).context("while reading the funnels")?;
-    let store = Store::at(&args.clickhouse).with_user(&args.store_user, &args.store_password);
+    let store = args.login.store(&args.clickhouse);
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("while listening on {}", args.listen))?;

@@ -7,6 +7,7 @@ mod run;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use event_store::StoreLogin;
 
 use crate::{
     config::{ConfigError, Output},
@@ -73,6 +74,9 @@ pub struct RunArgs {
         env = "WEIR_CLICKHOUSE"
     )]
     pub clickhouse: Option<String>,
+    /// Who we are there.
+    #[command(flatten)]
+    pub login: StoreLogin,
     /// Folder for batches while the ClickHouse is away.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/weir/spool")]
     pub spool: PathBuf,

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, fs::File, io::BufWriter, sync::Arc};
 
 use anyhow::Context as _;
-use event_store::Store;
 use tokio::sync::mpsc;
 
 use super::RunArgs;
@@ -114,7 +113,7 @@ fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<AnySink> {
                 folder: args.spool.clone(),
                 bytes_limit: args.spool_bytes,
             };
-            let sink = ClickHouseSink::open(Store::at(url), &spool, Arc::clone(ledger))?;
+            let sink = ClickHouseSink::open(args.login.store(url), &spool, Arc::clone(ledger))?;
             Ok(AnySink::ClickHouse(Box::new(sink)))
         }
         (None, None) => Err(ConfigError::Value(
@@ -141,7 +140,7 @@ async fn open_side_doors(
         .filter(|_| args.otlp_grpc.is_some() || args.otlp_http.is_some())
     {
         let (intake, writer) = otlp::intake(
-            Store::at(url),
+            args.login.store(url),
             args.otlp_forward.clone(),
             Arc::clone(ledger),
         );

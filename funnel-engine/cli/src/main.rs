@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use event_store::{Scope, Store, TenantId};
+use event_store::{Scope, StoreLogin, TenantId};
 use funnel_engine::{
     DefinitionError, Event, FunnelDefinition, FunnelResult, read_csv, read_ndjson,
     run_on_clickhouse, run_reference,
@@ -65,6 +65,8 @@ struct RunArgs {
     /// The store, for the clickhouse backend.
     #[arg(long, value_name = "URL", env = "WEIR_CLICKHOUSE")]
     clickhouse: Option<String>,
+    #[command(flatten)]
+    login: StoreLogin,
     /// Only this tenant's events; without it, all of them.
     #[arg(long, value_name = "ID")]
     tenant: Option<String>,
@@ -158,7 +160,11 @@ fn on_clickhouse(args: &RunArgs, definition: &FunnelDefinition) -> anyhow::Resul
     })?;
     let scope = tenant(args)?.map_or(Scope::Operator, Scope::Tenant);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    Ok(runtime.block_on(run_on_clickhouse(&Store::at(url), &scope, definition))?)
+    Ok(runtime.block_on(run_on_clickhouse(
+        &args.login.store(url),
+        &scope,
+        definition,
+    ))?)
 }
 
 fn report(args: &ReportArgs) -> anyhow::Result<()> {
