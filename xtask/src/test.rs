@@ -30,9 +30,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
     step("build", || {
         cargo(&["build", "--workspace", "--locked", "--quiet"])
     })?;
-    step("tests", || {
-        cargo(&["nextest", "run", "--workspace", "--locked"])
-    })?;
     step("the river end to end", || {
         let out = out_folder();
         cargo(&[
@@ -47,6 +44,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
             &out,
         ])?;
         std::fs::remove_dir_all(&out).with_context(|| format!("while removing {out}"))
+    })?;
+    // Last, so that the runner's summary stands at the end.
+    step("tests", || {
+        cargo(&["nextest", "run", "--workspace", "--locked"])
     })?;
     say(&format!("all green in {} s", started.elapsed().as_secs()));
     Ok(())
