@@ -87,11 +87,6 @@ pub(super) async fn page(
         .nodes
         .iter()
         .map(|node| span_view(node, start, whole, &colours));
-    let note = if cut {
-        "This trace has more spans than are shown here; the first 2,000 by time are."
-    } else {
-        "Kernel spans are measured where the bytes enter and leave each process; service spans are what the services themselves reported, matched by trace id."
-    };
     html(&TracePage {
         page: Page::new(&app, &viewer, &format!("Trace {trace_id}"), ""),
         trace_id,
@@ -108,8 +103,23 @@ pub(super) async fn page(
         services,
         ticks: ticks(whole),
         spans: spans.collect(),
-        waterfall_note: note.to_owned(),
+        waterfall_note: note(&tree, cut),
     })
+}
+
+/// What a reader should know about this trace.
+fn note(tree: &Tree, cut: bool) -> String {
+    let mut text = String::from(
+        "Kernel spans are measured where the bytes enter and leave each process; service spans are what the services themselves reported, matched by trace id.",
+    );
+    let mut roots = tree.nodes.iter().filter(|node| node.depth == 0);
+    if roots.any(|root| !root.span.parent_span_id.is_empty()) {
+        text.push_str(" Some spans name a parent that is not here: services send theirs some seconds late, and callers outside may send none.");
+    }
+    if cut {
+        text.push_str(" This trace has more spans than are shown; the first 2,000 by time are.");
+    }
+    text
 }
 
 fn failed(node: &Node) -> bool {
@@ -202,5 +212,26 @@ fn label(ns: u64) -> String {
         1_000..1_000_000 => format!("{} µs", ns as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{} ms", ns as f64 / 1e6),
         _ => format!("{} s", ns as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event_store::SpanRow;
+
+    use super::*;
+
+    #[test]
+    fn a_parent_that_is_missing_is_explained() {
+        let span = |id: &str, parent: &str| SpanRow {
+            span_id: id.to_owned(),
+            parent_span_id: parent.to_owned(),
+            ..SpanRow::default()
+        };
+        let whole = Tree::new(vec![span("a", ""), span("b", "a")]);
+        let late = Tree::new(vec![span("b", "a")]);
+        assert!(!note(&whole, false).contains("not here"));
+        assert!(note(&late, false).contains("not here"));
+        assert!(note(&whole, true).contains("first 2,000"));
     }
 }
