@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use commerce_core::{
     auth::Tokens,
@@ -58,9 +57,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(code) => return code,
     };
-    let result = tokio::runtime::Runtime::new()
-        .context("while starting the runtime")
-        .and_then(|runtime| runtime.block_on(serve(args)));
+    let result = weir_settings::block_on(serve(args));
     weir_settings::end(result, |_| false)
 }
 

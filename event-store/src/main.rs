@@ -62,18 +62,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let result = tokio::runtime::Runtime::new()
-        .context("while starting the runtime")
-        .and_then(|runtime| {
-            runtime.block_on(async {
-                match cli.command {
-                    Command::Serve(args) => run_server(args).await,
-                    Command::Migrate { clickhouse, login } => {
-                        Ok(login.store(&clickhouse).migrate().await?)
-                    }
-                }
-            })
-        });
+    let result = weir_settings::block_on(async {
+        match cli.command {
+            Command::Serve(args) => run_server(args).await,
+            Command::Migrate { clickhouse, login } => {
+                Ok(login.store(&clickhouse).migrate().await?)
+            }
+        }
+    });
     weir_settings::end(result, |_| false)
 }
 

@@ -1,8 +1,8 @@
 //! The store from the outside: where it is, its schema, and writing to it. Reading is in `reads.rs`.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use clickhouse::{Client, Compression};
+use clickhouse::{Client, Compression, RowOwned, RowWrite};
 use tokio::sync::OnceCell;
 
 use crate::rows::{ExchangeRow, SpanRow};
@@ -153,21 +153,8 @@ impl Store {
         rows: &[ExchangeRow],
         token: &str,
     ) -> Result<(), StoreError> {
-        let mut insert = self
-            .tokened(token)
-            .insert::<ExchangeRow>("http_exchanges")
+        self.insert("http_exchanges", "inserting exchanges", rows, token)
             .await
-            .map_err(self.error("inserting exchanges"))?;
-        for row in rows {
-            insert
-                .write(row)
-                .await
-                .map_err(self.error("inserting exchanges"))?;
-        }
-        insert
-            .end()
-            .await
-            .map_err(self.error("inserting exchanges"))
     }
 
     /// Inserts spans, as [`Self::insert_exchanges`] does exchanges.
@@ -175,41 +162,31 @@ impl Store {
     /// # Errors
     /// As there.
     pub async fn insert_spans(&self, rows: &[SpanRow], token: &str) -> Result<(), StoreError> {
-        let mut insert = self
-            .tokened(token)
-            .insert::<SpanRow>("otel_traces")
+        self.insert("otel_traces", "inserting spans", rows, token)
             .await
-            .map_err(self.error("inserting spans"))?;
-        for row in rows {
-            insert
-                .write(row)
-                .await
-                .map_err(self.error("inserting spans"))?;
-        }
-        insert.end().await.map_err(self.error("inserting spans"))
+    }
+
+    async fn insert<R: RowOwned + RowWrite>(
+        &self,
+        table: &str,
+        doing: &str,
+        rows: &[R],
+        token: &str,
+    ) -> Result<(), StoreError> {
+        let writing = async {
+            let mut insert = self.tokened(token).insert::<R>(table).await?;
+            for row in rows {
+                insert.write(row).await?;
+            }
+            insert.end().await
+        };
+        writing.await.map_err(self.error(doing))
     }
 
     /// The client, with the database chosen, for the funnel engine's own statements. Each of them takes a
     /// [`Scope`] beside it and binds [`Scope::tenant`].
     pub fn database(&self) -> Client {
         self.client.clone().with_database(DATABASE)
-    }
-
-    /// Waits until the store answers, at most this long.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn wait_until_up(&self, at_most: Duration) -> Result<(), StoreError> {
-        let tries = at_most.as_millis() / 100;
-        let mut attempt = 0;
-        loop {
-            match self.client.query("SELECT 1").execute().await {
-                Ok(()) => return Ok(()),
-                Err(error) if attempt >= tries => return Err(self.error("waiting for it")(error)),
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-            attempt += 1;
-        }
     }
 
     fn tokened(&self, token: &str) -> Client {

@@ -60,9 +60,7 @@ struct TokenArgs {
 
 fn main() -> ExitCode {
     let result = match weir_settings::start::<Cli>().map(|cli| cli.command) {
-        Ok(Command::Serve(args)) => tokio::runtime::Runtime::new()
-            .context("while starting the runtime")
-            .and_then(|runtime| runtime.block_on(run_server(args))),
+        Ok(Command::Serve(args)) => weir_settings::block_on(run_server(args)),
         Ok(Command::Token(args)) => make_token(&args),
         Err(code) => return code,
     };

@@ -60,9 +60,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let result = tokio::runtime::Runtime::new()
-        .context("while starting the runtime")
-        .and_then(|runtime| runtime.block_on(run(cli)));
+    let result = weir_settings::block_on(run(cli));
     weir_settings::end(result, |_| false)
 }
 

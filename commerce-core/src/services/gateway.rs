@@ -22,13 +22,23 @@ struct Gateway {
     addresses: Addresses,
 }
 
+/// The service that a route leads to.
+#[derive(Clone, Copy)]
+struct To(SocketAddr);
+
 pub(super) fn router(caller: Caller, tokens: Tokens, addresses: Addresses) -> Router {
+    let catalogue = Router::new()
+        .route("/products", get(pass))
+        .route("/products/{sku}", get(pass))
+        .route("/cart", post(pass))
+        .layer(Extension(To(addresses.catalogue)));
+    let orders = Router::new()
+        .route("/pay", post(pass))
+        .layer(Extension(To(addresses.orders)));
     Router::new()
         .route("/login", post(login))
-        .route("/products", get(catalogue))
-        .route("/products/{sku}", get(catalogue))
-        .route("/cart", post(catalogue))
-        .route("/pay", post(orders))
+        .merge(catalogue)
+        .merge(orders)
         .with_state(Gateway {
             caller,
             tokens,
@@ -50,70 +60,29 @@ async fn login(
         .into_response())
 }
 
-async fn catalogue(
+/// Checks the token and passes the request on, with the user it names.
+async fn pass(
     State(gateway): State<Gateway>,
     Extension(context): Extension<Context>,
+    Extension(To(address)): Extension<To>,
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    gateway
-        .pass(
-            &context,
-            gateway.addresses.catalogue,
-            method,
-            &uri,
-            headers,
-            body,
+    let claims = gateway.tokens.check(&headers)?;
+    let user = HeaderValue::from_str(&claims.sub).ok().ok_or_else(|| {
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorised",
+            "the token's user is not usable",
         )
-        .await
-}
-
-async fn orders(
-    State(gateway): State<Gateway>,
-    Extension(context): Extension<Context>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
-    gateway
-        .pass(
-            &context,
-            gateway.addresses.orders,
-            method,
-            &uri,
-            headers,
-            body,
-        )
-        .await
-}
-
-impl Gateway {
-    async fn pass(
-        &self,
-        context: &Context,
-        to: SocketAddr,
-        method: Method,
-        uri: &Uri,
-        mut headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<Response, Problem> {
-        let claims = self.tokens.check(&headers)?;
-        let user = HeaderValue::from_str(&claims.sub).ok().ok_or_else(|| {
-            Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorised",
-                "the token's user is not usable",
-            )
-        })?;
-        headers.insert("x-user-id", user);
-        let url = format!("http://{to}{}", uri.path());
-        Ok(self
-            .caller
-            .call(context, method, &url, &headers, body)
-            .await?
-            .into_response())
-    }
+    })?;
+    headers.insert("x-user-id", user);
+    let url = format!("http://{address}{}", uri.path());
+    Ok(gateway
+        .caller
+        .call(&context, method, &url, &headers, body)
+        .await?
+        .into_response())
 }

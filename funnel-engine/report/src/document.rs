@@ -160,15 +160,18 @@ impl Report {
         }
     }
 
+    /// The two steps between which most buyers are lost; none when nobody is.
+    pub fn worst(&self) -> Option<(&Row, &Row)> {
+        let pairs = self.rows.iter().zip(self.rows.iter().skip(1));
+        pairs
+            .max_by_key(|(from, _)| from.drop_off)
+            .filter(|(from, _)| from.drop_off > 0)
+    }
+
     /// The finding in words: between which steps most buyers are lost.
     pub fn finding(&self) -> String {
-        let worst = self
-            .rows
-            .iter()
-            .zip(self.rows.iter().skip(1))
-            .max_by_key(|(from, _)| from.drop_off);
-        match worst {
-            Some((from, to)) if from.drop_off > 0 => format!(
+        match self.worst() {
+            Some((from, to)) => format!(
                 "Most buyers are lost between {} and {}: {} of {}; {} go on.",
                 from.name,
                 to.name,

@@ -121,7 +121,7 @@ pub(super) fn view(funnel: &Funnel, asked: &Asked, result: &Arc<FunnelResult>) -
     let last = result.steps.len();
     FunnelView {
         finding: report.finding(),
-        tiles: tiles(result),
+        tiles: tiles(&report, result),
         steps: result
             .steps
             .iter()
@@ -149,15 +149,12 @@ pub(super) fn view(funnel: &Funnel, asked: &Asked, result: &Arc<FunnelResult>) -
     }
 }
 
-fn tiles(result: &FunnelResult) -> Vec<Tile> {
+fn tiles(report: &Report, result: &FunnelResult) -> Vec<Tile> {
     let (Some(first), Some(last)) = (result.steps.first(), result.steps.last()) else {
         return Vec::new();
     };
     let whole = result.time_to_convert_s.as_ref();
-    let pairs = result.steps.iter().zip(result.steps.iter().skip(1));
-    let worst = pairs
-        .max_by_key(|(from, _)| from.drop_off)
-        .filter(|(from, _)| from.drop_off > 0);
+    let worst = report.worst();
     let failed: u64 = result.steps.iter().map(|step| step.errors).sum();
     let buyers = |count| words::counted(count, "buyer", "buyers");
     vec![

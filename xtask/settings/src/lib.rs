@@ -16,6 +16,7 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::{ArgMatches, Command, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -51,6 +52,15 @@ pub fn start<C: Parser>() -> Result<C, ExitCode> {
     let cli = C::from_arg_matches(&matches).map_err(|error| said(&error))?;
     start_logging(log_format(&matches) == Some("json"));
     Ok(cli)
+}
+
+/// Runs a command's work on a runtime of its own.
+///
+/// # Errors
+/// The work's, or that no runtime can be started.
+pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("while starting the runtime")?;
+    runtime.block_on(work)
 }
 
 /// Logs how it ended and gives the exit code. Besides [`BadUsage`], `is_usage` names the causes that count as such.
