@@ -19,7 +19,9 @@ use collector::{
     rules::EventRules,
     source::listeners::NamedListeners,
 };
-use ebpf_probes::abi::{ABI_VERSION, EGRESS, FlowKey, INGRESS, RecordHeader, tcp_flags, watch};
+use ebpf_probes::abi::{
+    ABI_VERSION, EGRESS, FlowKey, INGRESS, RecordHeader, kind, tcp_flags, watch,
+};
 use proptest::prelude::*;
 
 const REQUEST: u8 = INGRESS;
@@ -69,7 +71,11 @@ impl Wire {
             direction,
             side: watch::SERVER,
             version: ABI_VERSION,
-            reserved: 0,
+            kind: kind::SEGMENT,
+            reserved: [0; 7],
+            task: 0,
+            round_trip_us: 0,
+            retransmits: 0,
         };
         self.records
             .push([header.to_bytes().as_slice(), bytes].concat());

@@ -4,7 +4,7 @@ use std::{fmt, fs, io::Write as _, path::Path};
 
 use anyhow::{Context as _, bail};
 
-use crate::source::{KernelSource, cgroup, kernel::WatchSide};
+use crate::source::{AttachOptions, KernelSource, cgroup};
 
 /// The verdict on one thing.
 enum State {
@@ -133,7 +133,10 @@ fn cgroups() -> Finding {
 
 /// The proof: load both programs and attach them for a moment, watching no port.
 fn programs() -> Finding {
-    let state = match KernelSource::attach(None, &[], WatchSide::Server) {
+    let state = match KernelSource::attach(&AttachOptions {
+        tls: true,
+        ..AttachOptions::default()
+    }) {
         Ok(source) => State::Good(format!(
             "ingress and egress load and attach at {}",
             source.cgroup().display()

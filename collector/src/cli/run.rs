@@ -21,7 +21,7 @@ use crate::{
     service_times::ServiceTimes,
     sink::{AnySink, ClickHouseSink, NdjsonSink, SpoolOptions},
     source::{
-        KernelSource,
+        AttachOptions, KernelSource,
         listeners::{ProcListeners, find_listener},
         recording::Recorder,
     },
@@ -56,7 +56,12 @@ async fn capture(
     file.names().values().for_each(|name| times.announce(name));
     let stop = Stop::default();
     let mut sink = open_sink(args, &ledger)?;
-    let source = KernelSource::attach(watch.cgroup.as_deref(), &ports, watch.side)?;
+    let source = KernelSource::attach(&AttachOptions {
+        cgroup: watch.cgroup.as_deref(),
+        ports: &ports,
+        side: watch.side,
+        ..AttachOptions::default()
+    })?;
     announce(&source, &ports);
     // After attaching: that `/metrics` answers means that traffic is being captured.
     let metrics = metrics::router(Arc::clone(&ledger), Arc::clone(&counters), &times);

@@ -1,4 +1,4 @@
-//! Loads the programs, attaches them to a cgroup and drains their ring.
+//! The attached programs and their maps: the ring to drain, the ports to watch, hints back, counters.
 
 use std::{
     collections::BTreeMap,
@@ -6,14 +6,18 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, HashMap as BpfHashMap, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError},
+    Ebpf,
+    maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{ProbeKind, ProgramError, UProbe, uprobe::UProbeLinkId},
 };
 use aya_log::EbpfLogger;
-use ebpf_probes::abi::{Counter, FlowKey, names, watch};
+use ebpf_probes::abi::{COUNTER_COUNT, Counter, FlowKey, names, watch};
 
-use super::cgroup::{self, CgroupError};
+use super::{
+    cgroup::{self, CgroupError},
+    loading::{self, Switches},
+    pins::{Fixed, Pins},
+};
 use crate::connection::SkipHint;
 
 /// Why the kernel side cannot be had. Every message says what to do.
@@ -44,24 +48,85 @@ pub enum SourceError {
     #[error("map {0} of the BPF object cannot be used")]
     Map(&'static str, #[source] Box<MapError>),
     /// The object lacks something by name; a build mix-up.
-    #[error("the BPF object has no {0}; rebuild with `cargo xtask build-ebpf`")]
+    #[error(
+        "the BPF object has no {0}; this build is mixed up, rebuild it with `cargo clean -p ebpf-probes`"
+    )]
     Missing(&'static str),
+    /// Nothing can be pinned.
+    #[error(
+        "cannot keep the capture in the BPF file system at {path}: mount one with `mount -t bpf bpf /sys/fs/bpf`"
+    )]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A name that is none.
+    #[error("`{0}` cannot be the name of a kept capture: use letters, digits, `-` and `_`")]
+    KeepName(String),
 }
 
-/// The attached programs. Dropping it detaches them.
+/// What to attach, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct AttachOptions<'a> {
+    /// Instead of the root of the hierarchy.
+    pub cgroup: Option<&'a Path>,
+    /// Ports to watch from the start.
+    pub ports: &'a [u16],
+    /// Which end of connections.
+    pub side: WatchSide,
+    /// Whether TLS libraries may be probed.
+    pub tls: bool,
+    /// Keep the capture under this name while no collector runs.
+    pub keep: Option<&'a str>,
+    /// Size of the ring; a power of two.
+    pub ring_bytes: u32,
+}
+
+impl Default for AttachOptions<'_> {
+    fn default() -> Self {
+        Self {
+            cgroup: None,
+            ports: &[],
+            side: WatchSide::Server,
+            tls: false,
+            keep: None,
+            ring_bytes: ebpf_probes::abi::RING_BYTES,
+        }
+    }
+}
+
+/// Where the programs live.
+enum Programs {
+    /// In this process; they go when it goes.
+    Ours(Box<Ebpf>),
+    /// In the BPF file system.
+    Kept(Pins),
+}
+
+/// The attached programs. Dropping it detaches them, unless they are kept.
 pub struct KernelSource {
-    _bpf: Ebpf,
+    programs: Programs,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     ring: RingBuf<MapData>,
+    ports: Array<MapData, u8>,
     skips: BpfHashMap<MapData, FlowKeyPod, u32>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: PerCpuArray<MapData, [u64; COUNTER_COUNT as usize]>,
+    tls_wanted: BpfHashMap<MapData, u32, u8>,
+    tls_hits: BpfHashMap<MapData, u32, u64>,
     cgroup: PathBuf,
+    side: WatchSide,
+    switches: Switches,
+    resumed: bool,
 }
 
 impl std::fmt::Debug for KernelSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KernelSource")
             .field("cgroup", &self.cgroup)
+            .field("switches", &self.switches)
             .finish_non_exhaustive()
     }
 }
@@ -112,72 +177,183 @@ impl WatchSide {
 }
 
 impl KernelSource {
-    /// Loads and attaches; from the return on, traffic of `ports` is captured.
+    /// Loads and attaches; from the return on, traffic of the ports is captured. A kept capture of the same name
+    /// and kind is taken over instead, with everything that waits in its ring.
     ///
     /// # Errors
     /// See [`SourceError`].
-    pub fn attach(
-        cgroup: Option<&Path>,
-        ports: &[u16],
-        side: WatchSide,
-    ) -> Result<Self, SourceError> {
-        let (path, cgroup) = cgroup::open(cgroup)?;
-        let mut bpf = EbpfLoader::new()
-            .load(ebpf_probes::OBJECT)
-            .map_err(|error| SourceError::Load(Box::new(error)))?;
-        let mut watched: Array<_, u8> = take_map(&mut bpf, names::PORTS)?;
-        for port in ports {
-            watched
-                .set(u32::from(*port), side.bits(), 0)
-                .map_err(map_error(names::PORTS))?;
-        }
-        let attachments = [
-            (names::INGRESS, CgroupSkbAttachType::Ingress),
-            (names::EGRESS, CgroupSkbAttachType::Egress),
-        ];
-        for (name, direction) in attachments {
-            let program = bpf.program_mut(name).ok_or(SourceError::Missing(name))?;
-            let refused = |place: String, hint| {
-                move |source| SourceError::Program {
-                    program: name,
-                    place,
-                    hint,
-                    source: Box::new(source),
+    pub fn attach(options: &AttachOptions<'_>) -> Result<Self, SourceError> {
+        let (path, cgroup) = cgroup::open(options.cgroup)?;
+        let fixed = Fixed {
+            cgroup: &path,
+            ring_bytes: options.ring_bytes,
+            tls: options.tls,
+        };
+        let pins = options
+            .keep
+            .map(|name| Pins::of(name, &fixed))
+            .transpose()?;
+        let mut source = match pins {
+            Some(pins) if pins.is_there() => {
+                let switches = pins.switches();
+                let map = |name| pins.map(name);
+                let kept = Programs::Kept(pins.clone());
+                let mut source = Self::from_maps(map, kept, path, options.side, switches)?;
+                source.resumed = true;
+                source
+            }
+            Some(pins) => {
+                let (mut bpf, switches) = loading::load_hooks(options.tls, options.ring_bytes)?;
+                load_probes(&mut bpf, switches)?;
+                pins.keep(&mut bpf, switches)?;
+                pins.keep_links(&mut bpf, &cgroup)?;
+                let map = |name| pins.map(name);
+                let kept = Programs::Kept(pins.clone());
+                Self::from_maps(map, kept, path, options.side, switches)?
+            }
+            None => {
+                let (mut bpf, switches) = loading::load_hooks(options.tls, options.ring_bytes)?;
+                load_probes(&mut bpf, switches)?;
+                loading::attach_hooks(&mut bpf, &path, &cgroup)?;
+                let logger = EbpfLogger::init(&mut bpf)
+                    .inspect_err(|error| {
+                        tracing::warn!(%error, "the kernel programs' log cannot be read");
+                    })
+                    .ok();
+                let mut maps = BTreeMap::new();
+                for name in super::pins::MAPS {
+                    let map = bpf.take_map(name).ok_or(SourceError::Missing(name))?;
+                    maps.insert(name, map);
                 }
-            };
-            let program: &mut CgroupSkb = program.try_into().map_err(refused(
-                "load".to_owned(),
-                "rebuild with `cargo xtask build-ebpf`",
-            ))?;
-            program.load().map_err(refused(
-                "load".to_owned(),
-                "this needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
-            ))?;
-            // A BPF link always allows other programs beside it, and the kernel refuses the flag that would
-            // say so; `Single` is how aya spells "no flags".
-            program
-                .attach(&cgroup, direction, CgroupAttachMode::Single)
-                .map_err(refused(
-                    path.display().to_string(),
-                    "another program may hold the hook exclusively; see `bpftool cgroup tree`",
-                ))?;
+                let take = |name| maps.remove(name).ok_or(SourceError::Missing(name));
+                let ours = Programs::Ours(Box::new(bpf));
+                let mut source = Self::from_maps(take, ours, path, options.side, switches)?;
+                source.logger = logger;
+                source
+            }
+        };
+        for port in options.ports {
+            source.watch(*port)?;
         }
-        let logger = EbpfLogger::init(&mut bpf)
-            .inspect_err(|error| tracing::warn!(%error, "the kernel programs' log cannot be read"))
-            .ok();
+        Ok(source)
+    }
+
+    fn from_maps(
+        mut map: impl FnMut(&'static str) -> Result<Map, SourceError>,
+        programs: Programs,
+        cgroup: PathBuf,
+        side: WatchSide,
+        switches: Switches,
+    ) -> Result<Self, SourceError> {
         Ok(Self {
-            logger,
-            ring: take_map(&mut bpf, names::RING)?,
-            skips: take_map(&mut bpf, names::SKIPS)?,
-            counters: take_map(&mut bpf, names::COUNTERS)?,
-            _bpf: bpf,
-            cgroup: path,
+            programs,
+            logger: None,
+            resumed: false,
+            ring: use_map(map(names::RING)?, names::RING)?,
+            ports: use_map(map(names::PORTS)?, names::PORTS)?,
+            skips: use_map(map(names::SKIPS)?, names::SKIPS)?,
+            counters: use_map(map(names::COUNTERS)?, names::COUNTERS)?,
+            tls_wanted: use_map(map(names::TLS_WANTED)?, names::TLS_WANTED)?,
+            tls_hits: use_map(map(names::TLS_HITS)?, names::TLS_HITS)?,
+            cgroup,
+            side,
+            switches,
         })
     }
 
     /// The cgroup the programs are attached to.
     pub fn cgroup(&self) -> &Path {
         &self.cgroup
+    }
+
+    /// What the kernel let us switch on.
+    pub const fn switches(&self) -> Switches {
+        self.switches
+    }
+
+    /// Whether a kept capture was taken over.
+    pub const fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Watches one more port.
+    ///
+    /// # Errors
+    /// When the map refuses.
+    pub fn watch(&mut self, port: u16) -> Result<(), SourceError> {
+        self.ports
+            .set(u32::from(port), self.side.bits(), 0)
+            .map_err(map_error(names::PORTS))
+    }
+
+    /// Watches a port no longer.
+    ///
+    /// # Errors
+    /// When the map refuses.
+    pub fn forget(&mut self, port: u16) -> Result<(), SourceError> {
+        self.ports
+            .set(u32::from(port), 0, 0)
+            .map_err(map_error(names::PORTS))
+    }
+
+    /// Attaches one TLS probe to a file; the caller gives a name for the link that is unique to program and file.
+    ///
+    /// # Errors
+    /// When the file has no such function or the kernel refuses.
+    pub fn attach_probe(
+        &mut self,
+        program: &'static str,
+        kind: ProbeKind,
+        attach: impl FnOnce(&mut UProbe) -> Result<UProbeLinkId, ProgramError>,
+        link: &str,
+    ) -> Result<(), SourceError> {
+        let refused = |source| loading::refused(program, "the TLS library", source);
+        match &mut self.programs {
+            Programs::Ours(bpf) => {
+                let probe = loading::probe(bpf, program)?;
+                attach(probe).map_err(refused)?;
+            }
+            Programs::Kept(pins) => {
+                if pins.has_link(link) {
+                    return Ok(());
+                }
+                let mut probe = pins.probe(program, kind)?;
+                let id = attach(&mut probe).map_err(refused)?;
+                let taken = probe.take_link(id).map_err(refused)?;
+                let taken = taken.try_into().map_err(|source| SourceError::Pin {
+                    path: link.into(),
+                    source: Box::new(source),
+                })?;
+                pins.keep_link(link, taken)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Wants the TLS sessions of a process even if they are older than the probes.
+    ///
+    /// # Errors
+    /// When the map refuses.
+    pub fn want_sessions_of(&mut self, process: u32) -> Result<(), SourceError> {
+        self.tls_wanted
+            .insert(process, 1, 0)
+            .map_err(map_error(names::TLS_WANTED))
+    }
+
+    /// Calls of TLS functions per process.
+    pub fn tls_hits(&self) -> Vec<(u32, u64)> {
+        self.tls_hits.iter().flatten().collect()
+    }
+
+    /// Detaches a kept capture for good. One that is not kept goes by itself.
+    ///
+    /// # Errors
+    /// When the BPF file system refuses.
+    pub fn detach(self) -> Result<(), SourceError> {
+        match &self.programs {
+            Programs::Ours(_) => Ok(()),
+            Programs::Kept(pins) => pins.remove(),
+        }
     }
 
     /// Takes records until the ring is empty or `enough` says so. Returns how many were taken.
@@ -209,16 +385,18 @@ impl KernelSource {
     /// # Errors
     /// When the map cannot be read.
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, SourceError> {
-        Counter::ALL
+        let per_cpu = self
+            .counters
+            .get(&0, 0)
+            .map_err(map_error(names::COUNTERS))?;
+        let sum = |counter: Counter| {
+            let of_cpu = per_cpu.iter().filter_map(|cpu| cpu.get(counter as usize));
+            of_cpu.sum()
+        };
+        Ok(Counter::ALL
             .iter()
-            .map(|(counter, name)| {
-                let values = self
-                    .counters
-                    .get(&(*counter as u32), 0)
-                    .map_err(map_error(names::COUNTERS))?;
-                Ok((*name, values.iter().sum()))
-            })
-            .collect()
+            .map(|(counter, name)| (*name, sum(*counter)))
+            .collect())
     }
 
     /// Passes the programs' own messages on to our log; they appear with target `weir_kernel`.
@@ -229,11 +407,22 @@ impl KernelSource {
     }
 }
 
-fn take_map<T: TryFrom<aya::maps::Map, Error = MapError>>(
-    bpf: &mut Ebpf,
+fn load_probes(bpf: &mut Ebpf, switches: Switches) -> Result<(), SourceError> {
+    if !switches.tls {
+        return Ok(());
+    }
+    for (name, _) in super::pins::tls_programs() {
+        loading::probe(bpf, name)?
+            .load()
+            .map_err(|source| loading::refused(name, "load", source))?;
+    }
+    Ok(())
+}
+
+fn use_map<T: TryFrom<Map, Error = MapError>>(
+    map: Map,
     name: &'static str,
 ) -> Result<T, SourceError> {
-    let map = bpf.take_map(name).ok_or(SourceError::Missing(name))?;
     T::try_from(map).map_err(map_error(name))
 }
 

@@ -3,6 +3,9 @@
 pub mod cgroup;
 pub mod kernel;
 pub mod listeners;
+mod loading;
+pub mod pins;
 pub mod recording;
 
-pub use kernel::{KernelSource, SourceError};
+pub use kernel::{AttachOptions, KernelSource, SourceError};
+pub use loading::Switches;

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 
 use crate::clock::{ClockAnchor, MonotonicNs, UnixNanos};
 
-const MAGIC: &[u8; 8] = b"WEIRREC1";
+const MAGIC: &[u8; 8] = b"WEIRREC2";
 /// Longer than any record can be.
 const RECORD_BYTES_MAX: u32 = 128 * 1024;
 
@@ -15,7 +15,7 @@ const RECORD_BYTES_MAX: u32 = 128 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
     /// Wrong magic.
-    #[error("this is no recording of the collector (it does not start with WEIRREC1)")]
+    #[error("this is no recording of the collector (it does not start with WEIRREC2)")]
     Foreign,
     /// A length that no record has.
     #[error("the recording is corrupt after {records} records: a record of {bytes} bytes")]

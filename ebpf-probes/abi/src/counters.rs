@@ -1,6 +1,6 @@
-//! What the kernel programs count, one slot per CPU and counter.
+//! What the kernel programs count, per CPU.
 
-/// Index into the per-CPU counter array; `records_sent + refused_*` accounts for every segment wanted.
+/// Index into the per-CPU counters; `records_sent + refused_*` accounts for every segment and TLS call wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {
@@ -20,10 +20,16 @@ pub enum Counter {
     RefusedUnreadable = 6,
     /// Packets that are neither IPv4 nor IPv6 with TCP directly inside; nothing is expected of them.
     OtherProtocol = 7,
+    /// Calls of TLS functions.
+    TlsCalls = 8,
+    /// Plain bytes read or written by sessions whose connection is not watched or not known.
+    TlsBytesUnwanted = 9,
+    /// Plain bytes lost because the process's memory could not be read.
+    RefusedTlsUnreadable = 10,
 }
 
-/// Number of counters, the length of the per-CPU array.
-pub const COUNTER_COUNT: u32 = 8;
+/// Number of counters: the length of the one per-CPU value.
+pub const COUNTER_COUNT: u32 = 11;
 
 impl Counter {
     /// Every counter with the name it has in metrics.
@@ -36,5 +42,8 @@ impl Counter {
         (Self::RefusedRingFull, "refused_ring_full"),
         (Self::RefusedUnreadable, "refused_unreadable"),
         (Self::OtherProtocol, "other_protocol"),
+        (Self::TlsCalls, "tls_calls"),
+        (Self::TlsBytesUnwanted, "tls_bytes_unwanted"),
+        (Self::RefusedTlsUnreadable, "refused_tls_unreadable"),
     ];
 }

@@ -1,7 +1,7 @@
 //! The record header and the key of a one-way flow.
 
 /// Bytes of a [`RecordHeader`] as it lies in the ring; the captured payload follows at once.
-pub const RECORD_HEADER_BYTES: usize = 72;
+pub const RECORD_HEADER_BYTES: usize = 88;
 
 /// One TCP segment of a watched connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,16 @@ pub struct RecordHeader {
     pub side: u8,
     /// [`crate::ABI_VERSION`].
     pub version: u8,
-    /// Zero; keeps the size a multiple of eight without hidden padding.
-    pub reserved: u32,
+    /// One of [`crate::kind`].
+    pub kind: u8,
+    /// Zero; keeps the next field aligned without hidden padding.
+    pub reserved: [u8; 7],
+    /// Process (upper half) and thread (lower half) that sends, zero when unknown. Only of what leaves.
+    pub task: u64,
+    /// The kernel's smoothed round-trip time of the socket, microseconds; zero when unknown.
+    pub round_trip_us: u32,
+    /// Segments that the socket has sent again so far.
+    pub retransmits: u32,
 }
 
 /// Addresses and ports of one direction of a connection. Key of the skip map.
@@ -47,8 +55,66 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<RecordHeader>() == RECORD_HEADER_BYTES);
 const _: () = assert!(size_of::<FlowKey>() == 36);
+const _: () = assert!(size_of::<Opener>() == OPENER_BYTES);
+
+/// Bytes of an [`Opener`].
+pub const OPENER_BYTES: usize = 24;
+
+/// Who opens a connection: payload of a record of [`crate::kind::OPENER`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Opener {
+    /// Command name of the process, NUL-padded.
+    pub command: [u8; 16],
+    /// Its cgroup (version 2), the inode number of the directory.
+    pub cgroup: u64,
+}
+
+impl Opener {
+    /// Reads an opener; `None` when it is too short.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            command: take(bytes, 0)?,
+            cgroup: u64::from_le_bytes(take(bytes, 16)?),
+        })
+    }
+}
 
 impl FlowKey {
+    /// The stand-in for a TLS session whose connection is not known: its process and its address in there.
+    #[must_use]
+    pub fn of_session(session: u64, process: u32) -> Self {
+        let mut source_address = [0; 16];
+        let mut destination_address = [0; 16];
+        let (address, _) = source_address.split_at_mut(8);
+        address.copy_from_slice(&session.to_le_bytes());
+        let (id, _) = destination_address.split_at_mut(4);
+        id.copy_from_slice(&process.to_le_bytes());
+        Self {
+            source_address,
+            destination_address,
+            source_port: 0,
+            destination_port: 0,
+        }
+    }
+
+    /// The key's bytes, as the kernel writes them.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            source_address: take(bytes, 0)?,
+            destination_address: take(bytes, 16)?,
+            source_port: u16::from_le_bytes(take(bytes, 32)?),
+            destination_port: u16::from_le_bytes(take(bytes, 34)?),
+        })
+    }
+
+    /// Key of the same flow's plain text in the skip map; no address starts like this one.
+    #[must_use]
+    pub const fn of_plaintext(mut self) -> Self {
+        self.source_address[0] ^= 0x80;
+        self
+    }
+
     /// The same connection seen in the other direction.
     #[must_use]
     pub const fn reversed(&self) -> Self {
@@ -82,7 +148,11 @@ impl RecordHeader {
             direction: *head.get(61)?,
             side: *head.get(62)?,
             version: *head.get(63)?,
-            reserved: u32::from_le_bytes(take(head, 64)?),
+            kind: *head.get(64)?,
+            reserved: take(head, 65)?,
+            task: u64::from_le_bytes(take(head, 72)?),
+            round_trip_us: u32::from_le_bytes(take(head, 80)?),
+            retransmits: u32::from_le_bytes(take(head, 84)?),
         };
         let captured = rest.get(..usize::try_from(header.captured_bytes).ok()?)?;
         let sound =
@@ -110,7 +180,11 @@ impl RecordHeader {
         put(&self.payload_bytes.to_le_bytes());
         put(&self.captured_bytes.to_le_bytes());
         put(&[self.tcp_flags, self.direction, self.side, self.version]);
-        put(&self.reserved.to_le_bytes());
+        put(&[self.kind]);
+        put(&self.reserved);
+        put(&self.task.to_le_bytes());
+        put(&self.round_trip_us.to_le_bytes());
+        put(&self.retransmits.to_le_bytes());
         out
     }
 }
@@ -141,7 +215,11 @@ mod tests {
             direction: 1,
             side: 1,
             version: crate::ABI_VERSION,
-            reserved: 0,
+            kind: crate::kind::PLAINTEXT,
+            reserved: [0; 7],
+            task: 0x0a0b_0c0d_0102_0304,
+            round_trip_us: 77,
+            retransmits: 3,
         }
     }
 
@@ -151,7 +229,9 @@ mod tests {
         assert_eq!(offset_of!(RecordHeader, sequence), 44);
         assert_eq!(offset_of!(RecordHeader, captured_bytes), 56);
         assert_eq!(offset_of!(RecordHeader, tcp_flags), 60);
-        assert_eq!(offset_of!(RecordHeader, reserved), 64);
+        assert_eq!(offset_of!(RecordHeader, kind), 64);
+        assert_eq!(offset_of!(RecordHeader, task), 72);
+        assert_eq!(offset_of!(RecordHeader, retransmits), 84);
     }
 
     #[test]

@@ -1,59 +1,75 @@
-//! Which segments become records, and the copy.
+//! Which segments become records.
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_ktime_get_ns, generated::bpf_skb_load_bytes},
+    helpers::generated::{
+        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_sk_fullsock,
+        bpf_skb_load_bytes, bpf_tcp_sock,
+    },
     programs::SkBuffContext,
 };
-use aya_log_ebpf::warn;
 use weir_abi::{
-    ABI_VERSION, CAPTURE_BYTES_MAX, Counter, INGRESS, RECORD_HEADER_BYTES, RING_BYTES,
-    RecordHeader, SKIP_CHECK_BYTES_MIN, tcp_flags, watch,
+    ABI_VERSION, Counter, EGRESS, INGRESS, OPENER_BYTES, Opener, RecordHeader,
+    SKIP_CHECK_BYTES_MIN, kind, tcp_flags, watch,
 };
 
 use crate::{
-    COUNTERS, PORTS, RECORDS, SKIPS,
-    packet::{self, Segment},
+    PORTS, RECORDS, SKIPS, TASKS, TLS,
+    counters::Counters,
+    emit::{self, Nothing, Payload},
+    packet::{self, Not, Segment},
+    tls,
 };
 
-/// User space polls on a timer; one wake-up per record is what makes other tools slow.
-const NO_WAKEUP: u64 = 1;
+/// The local port of the kernel's own sockets, which send resets for connections that no socket stands for.
+const KERNELS_OWN: u16 = 6;
 
 /// Looks at one packet and, if its segment is wanted, sends a record.
 #[inline(always)]
-pub fn observe(ctx: &SkBuffContext, direction: u8) {
-    count(Counter::PacketsSeen, 1);
-    let Some(ip_bytes) = packet::ip_header_bytes(ctx) else {
-        count(Counter::OtherProtocol, 1);
+pub fn observe<const DIRECTION: u8>(ctx: &SkBuffContext) {
+    let Some(counters) = Counters::of_this_cpu() else {
         return;
     };
-    let Some((source, destination)) = packet::ports(ctx, ip_bytes) else {
+    counters.add(Counter::PacketsSeen, 1);
+    let (local, remote) = packet::socket_ports(ctx);
+    let (server, client) = (bits(local) & watch::SERVER, bits(remote));
+    // Whoever opens a connection to a watched port is of interest even where only servers are watched.
+    if server == 0 && client == 0 && local != KERNELS_OWN {
         return;
+    }
+    let segment = match packet::segment(ctx) {
+        Ok(segment) => segment,
+        Err(Not::Tcp) => return counters.add(Counter::OtherProtocol, 1),
+        Err(Not::Readable) => return counters.add(Counter::RefusedUnreadable, 1),
     };
-    let (local, remote) = if direction == INGRESS {
-        (destination, source)
+    let (here, there) = if DIRECTION == INGRESS {
+        (segment.flow.destination_port, segment.flow.source_port)
     } else {
-        (source, destination)
+        (segment.flow.source_port, segment.flow.destination_port)
     };
-    let side = side_of(local, remote);
+    let side = side_of(here, there);
+    let opens = segment.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN;
+    if DIRECTION == EGRESS && opens && client != 0 && TASKS.load() != 0 {
+        send_opener(ctx, counters, &segment);
+    }
     if side == 0 {
         return;
     }
-    let Some(segment) = packet::segment(ctx, ip_bytes) else {
-        count(Counter::RefusedUnreadable, 1);
-        return;
-    };
     let turning_point = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
     if segment.payload_bytes == 0 && segment.tcp_flags & turning_point == 0 {
         return;
     }
-    count(Counter::SegmentsWanted, 1);
-    send(ctx, &segment, direction, side);
+    counters.add(Counter::SegmentsWanted, 1);
+    send::<DIRECTION>(ctx, counters, &segment, side);
+}
+
+#[inline(always)]
+fn bits(port: u16) -> u8 {
+    PORTS.get(u32::from(port)).copied().unwrap_or(0)
 }
 
 #[inline(always)]
 fn side_of(local: u16, remote: u16) -> u8 {
-    let bits = |port: u16| PORTS.get(u32::from(port)).copied().unwrap_or(0);
     if bits(local) & watch::SERVER != 0 {
         watch::SERVER
     } else if bits(remote) & watch::CLIENT != 0 {
@@ -63,122 +79,163 @@ fn side_of(local: u16, remote: u16) -> u8 {
     }
 }
 
-/// Chooses the smallest slot that holds the payload: a slot's size must be known to the verifier.
+struct OfPacket<'a> {
+    ctx: &'a SkBuffContext,
+    offset: u32,
+}
+
+impl Payload for OfPacket<'_> {
+    #[inline(always)]
+    fn copy(&self, to: *mut u8, bytes: u32) -> bool {
+        // SAFETY: `to` has room for `bytes`, which the caller has bounded.
+        unsafe { bpf_skb_load_bytes(self.ctx.as_ptr().cast(), self.offset, to.cast(), bytes) == 0 }
+    }
+    const UNREADABLE: Counter = Counter::RefusedUnreadable;
+}
+
 #[inline(always)]
-fn send(ctx: &SkBuffContext, segment: &Segment, direction: u8, side: u8) {
-    if segment.payload_bytes == 0 || skipped(segment) {
-        count(Counter::BytesSkipped, u64::from(segment.payload_bytes));
-        return emit::<0>(ctx, segment, direction, side);
+fn send<const DIRECTION: u8>(ctx: &SkBuffContext, counters: Counters, segment: &Segment, side: u8) {
+    let mut header = RecordHeader {
+        monotonic_ns: emit::now(),
+        flow: segment.flow,
+        sequence: segment.sequence,
+        acknowledgement: segment.acknowledgement,
+        payload_bytes: segment.payload_bytes,
+        captured_bytes: 0,
+        tcp_flags: segment.tcp_flags,
+        direction: DIRECTION,
+        side,
+        version: ABI_VERSION,
+        kind: kind::SEGMENT,
+        reserved: [0; 7],
+        task: 0,
+        round_trip_us: 0,
+        retransmits: 0,
+    };
+    if DIRECTION == EGRESS {
+        if TASKS.load() != 0 {
+            header.task = current_task();
+        }
+        health(ctx, &mut header);
+    }
+    if segment.payload_bytes == 0 {
+        return emit::slot::<0>(ctx, counters, header, &Nothing);
+    }
+    let payload = OfPacket {
+        ctx,
+        offset: segment.payload_offset,
+    };
+    if DIRECTION == EGRESS && TLS.load() != 0 && TASKS.load() != 0 {
+        tls::join(ctx, counters, &header, segment.payload_offset);
+    }
+    if skipped(&header) {
+        counters.add(Counter::BytesSkipped, u64::from(segment.payload_bytes));
+        return emit::slot::<0>(ctx, counters, header, &Nothing);
     }
     if segment.payload_bytes > SKIP_CHECK_BYTES_MIN && under_pressure() {
-        return emit::<4096>(ctx, segment, direction, side);
+        return emit::slot::<4096>(ctx, counters, header, &payload);
     }
-    match segment.payload_bytes {
-        0..=256 => emit::<256>(ctx, segment, direction, side),
-        257..=1024 => emit::<1024>(ctx, segment, direction, side),
-        1025..=4096 => emit::<4096>(ctx, segment, direction, side),
-        4097..=16_384 => emit::<16_384>(ctx, segment, direction, side),
-        _ => emit::<CAPTURE_BYTES_MAX>(ctx, segment, direction, side),
+    emit::whole(ctx, counters, header, &payload);
+}
+
+#[inline(always)]
+pub fn current_task() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
+/// What the kernel knows about the socket's health.
+#[inline(always)]
+fn health(ctx: &SkBuffContext, header: &mut RecordHeader) {
+    // SAFETY: the pointers come from the kernel and are compared with null before each use.
+    unsafe {
+        let socket = (*ctx.skb.skb).__bindgen_anon_2.sk;
+        if socket.is_null() {
+            return;
+        }
+        let socket = bpf_sk_fullsock(socket);
+        if socket.is_null() {
+            return;
+        }
+        let tcp = bpf_tcp_sock(socket);
+        if tcp.is_null() {
+            return;
+        }
+        // The kernel keeps eight times the value.
+        header.round_trip_us = (*tcp).srtt_us >> 3;
+        header.retransmits = (*tcp).total_retrans;
     }
+}
+
+struct OfOpener(Opener);
+
+impl Payload for OfOpener {
+    #[inline(always)]
+    fn copy(&self, to: *mut u8, _bytes: u32) -> bool {
+        // SAFETY: the slot has at least OPENER_BYTES behind the header, aligned to eight.
+        unsafe { to.cast::<Opener>().write(self.0) };
+        true
+    }
+    const UNREADABLE: Counter = Counter::RefusedUnreadable;
+}
+
+/// Connections are opened in the context of whoever opens them; a repeated SYN is not, but then the first was seen.
+#[inline(always)]
+fn send_opener(ctx: &SkBuffContext, counters: Counters, segment: &Segment) {
+    let mut opener = Opener {
+        command: [0; 16],
+        cgroup: 0,
+    };
+    // SAFETY: the buffer is 16 bytes long, which is what the helper is told.
+    unsafe { bpf_get_current_comm(opener.command.as_mut_ptr().cast(), 16) };
+    // SAFETY: a helper without arguments.
+    opener.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    let header = RecordHeader {
+        monotonic_ns: emit::now(),
+        flow: segment.flow,
+        sequence: segment.sequence,
+        acknowledgement: 0,
+        payload_bytes: OPENER_BYTES as u32,
+        captured_bytes: 0,
+        tcp_flags: segment.tcp_flags,
+        direction: EGRESS,
+        side: watch::CLIENT,
+        version: ABI_VERSION,
+        kind: kind::OPENER,
+        reserved: [0; 7],
+        task: current_task(),
+        round_trip_us: 0,
+        retransmits: 0,
+    };
+    counters.add(Counter::SegmentsWanted, 1);
+    emit::slot::<OPENER_BYTES>(ctx, counters, header, &OfOpener(opener));
 }
 
 /// Whether the ring is more than half full. Then long segments give their beginning only: a hole in a body
 /// is harmless, and user space is about to say that it does not want that body anyway; a lost record is not.
 #[inline(always)]
-fn under_pressure() -> bool {
+pub fn under_pressure() -> bool {
     const AVAILABLE_DATA: u64 = 0;
-    RECORDS.query(AVAILABLE_DATA) > u64::from(RING_BYTES / 2)
+    const RING_SIZE: u64 = 1;
+    RECORDS.query(AVAILABLE_DATA) > RECORDS.query(RING_SIZE) / 2
 }
 
 /// True when user space has said that nothing before some later byte of this flow is of interest.
 #[inline(always)]
-fn skipped(segment: &Segment) -> bool {
-    if segment.payload_bytes < SKIP_CHECK_BYTES_MIN {
+pub fn skipped(header: &RecordHeader) -> bool {
+    if header.payload_bytes < SKIP_CHECK_BYTES_MIN {
         return false;
     }
+    let key = if header.kind == kind::PLAINTEXT {
+        header.flow.of_plaintext()
+    } else {
+        header.flow
+    };
     // SAFETY: the value is a plain u32 that user space replaces whole; a torn read cannot happen.
-    let Some(until) = (unsafe { SKIPS.get(&segment.flow) }) else {
+    let Some(until) = (unsafe { SKIPS.get(key) }) else {
         return false;
     };
-    let end = segment.sequence.wrapping_add(segment.payload_bytes);
+    let end = header.sequence.wrapping_add(header.payload_bytes);
     // Sequence numbers wrap: "end is not past until" is a signed comparison of the distance.
     (until.wrapping_sub(end) as i32) >= 0
-}
-
-#[inline(always)]
-fn emit<const SLOT: usize>(ctx: &SkBuffContext, segment: &Segment, direction: u8, side: u8) {
-    let Some(mut slot) = RECORDS.reserve_bytes(RECORD_HEADER_BYTES + SLOT, 0) else {
-        count(Counter::RefusedRingFull, 1);
-        if every_1024th(Counter::RefusedRingFull) {
-            warn!(ctx, "the record ring is full, segments are being lost");
-        }
-        return;
-    };
-    let captured = if SLOT == 0 {
-        0
-    } else {
-        bounded::<SLOT>(segment.payload_bytes)
-    };
-    let header = RecordHeader {
-        // SAFETY: a helper without arguments.
-        monotonic_ns: unsafe { bpf_ktime_get_ns() },
-        flow: segment.flow,
-        sequence: segment.sequence,
-        acknowledgement: segment.acknowledgement,
-        payload_bytes: segment.payload_bytes,
-        captured_bytes: captured,
-        tcp_flags: segment.tcp_flags,
-        direction,
-        side,
-        version: ABI_VERSION,
-        reserved: 0,
-    };
-    // SAFETY: the slot is RECORD_HEADER_BYTES + SLOT bytes long and 8-byte aligned by the ring.
-    unsafe { slot.as_mut_ptr().cast::<RecordHeader>().write(header) };
-    if SLOT > 0 {
-        // SAFETY: `captured` is in 1..=SLOT and the slot has SLOT bytes behind the header.
-        let failed = unsafe {
-            let to = slot.as_mut_ptr().add(RECORD_HEADER_BYTES);
-            bpf_skb_load_bytes(
-                ctx.as_ptr().cast(),
-                segment.payload_offset,
-                to.cast(),
-                captured,
-            )
-        };
-        if failed != 0 {
-            slot.discard(NO_WAKEUP);
-            count(Counter::RefusedUnreadable, 1);
-            return;
-        }
-    }
-    slot.submit(NO_WAKEUP);
-    count(Counter::RecordsSent, 1);
-    count(Counter::BytesCopied, u64::from(captured));
-}
-
-/// Clamps a length into `1..=SLOT` in a way the verifier can follow: the compiler must not see that
-/// the caller has already compared it, or it drops the very bounds the verifier needs.
-#[inline(always)]
-fn bounded<const SLOT: usize>(payload_bytes: u32) -> u32 {
-    let bytes = core::hint::black_box(u64::from(payload_bytes));
-    let bytes = if bytes > SLOT as u64 {
-        SLOT as u64
-    } else {
-        bytes
-    };
-    if bytes == 0 { 1 } else { bytes as u32 }
-}
-
-#[inline(always)]
-fn count(counter: Counter, by: u64) {
-    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the slot belongs to this CPU, and programs on one CPU do not interleave here.
-        unsafe { *slot += by };
-    }
-}
-
-#[inline(always)]
-fn every_1024th(counter: Counter) -> bool {
-    COUNTERS.get(counter as u32).is_some_and(|n| n & 1023 == 1)
 }

@@ -1,4 +1,5 @@
-//! From packet to TCP segment. At `cgroup_skb` the data starts at the IP header.
+//! From packet to TCP segment. At `cgroup_skb` the data starts at the IP header, and the kernel has made sure that
+//! the headers lie in the linear part, where they can be read without a helper.
 
 use aya_ebpf::programs::SkBuffContext;
 use weir_abi::FlowKey;
@@ -13,78 +14,128 @@ pub struct Segment {
     pub payload_bytes: u32,
 }
 
-const TCP: u8 = 6;
-const IPV6_HEADER_BYTES: u32 = 40;
+/// Why there is no segment.
+pub enum Not {
+    /// Neither IPv4 nor IPv6 with TCP directly inside (extension headers, fragments after the first, UDP).
+    Tcp,
+    /// The headers do not fit into what can be read.
+    Readable,
+}
 
-/// The fixed part of a TCP header, as it lies on the wire (network byte order).
+const TCP: u8 = 6;
+const IPV6_HEADER_BYTES: usize = 40;
+
+/// The fields of an IPv4 header that matter, as they lie on the wire.
 #[repr(C)]
-struct TcpHeader {
-    source_port: u16,
-    destination_port: u16,
-    sequence: u32,
-    acknowledgement: u32,
+struct Ipv4 {
+    version_and_length: u8,
+    service: u8,
+    total: [u8; 2],
+    id: [u8; 2],
+    fragment: [u8; 2],
+    lifetime: u8,
+    protocol: u8,
+    checksum: [u8; 2],
+    source: [u8; 4],
+    destination: [u8; 4],
+}
+
+#[repr(C)]
+struct Ipv6 {
+    flow_label: [u8; 4],
+    payload: [u8; 2],
+    next: u8,
+    hops: u8,
+    source: [u8; 16],
+    destination: [u8; 16],
+}
+
+#[repr(C)]
+struct Tcp {
+    source_port: [u8; 2],
+    destination_port: [u8; 2],
+    sequence: [u8; 4],
+    acknowledgement: [u8; 4],
     data_offset: u8,
     flags: u8,
 }
 
-/// Length of the IP header, or `None` when TCP does not follow it directly (extension headers,
-/// fragments after the first, other protocols).
+/// Local and remote port of the socket, host order. The remote one is zero at a listening socket.
 #[inline(always)]
-pub fn ip_header_bytes(ctx: &SkBuffContext) -> Option<u32> {
-    let first: u8 = ctx.load(0).ok()?;
-    match first >> 4 {
-        4 => {
-            let protocol: u8 = ctx.load(9).ok()?;
-            let fragment: u16 = ctx.load(6).ok()?;
-            let offset = u16::from_be(fragment) & 0x1fff;
-            (protocol == TCP && offset == 0).then_some(u32::from(first & 0x0f) * 4)
-        }
-        6 => {
-            let next: u8 = ctx.load(6).ok()?;
-            (next == TCP).then_some(IPV6_HEADER_BYTES)
-        }
-        _ => None,
-    }
+pub fn socket_ports(ctx: &SkBuffContext) -> (u16, u16) {
+    // SAFETY: the context is valid for the run of the program, and the kernel sets the socket for this hook.
+    let (local, remote) = unsafe { ((*ctx.skb.skb).local_port, (*ctx.skb.skb).remote_port) };
+    (local as u16, u32::from_be(remote) as u16)
 }
 
-/// Source and destination port, host order: all that most packets are ever asked for.
+/// A header at a place of the packet, if all of it can be read.
 #[inline(always)]
-pub fn ports(ctx: &SkBuffContext, ip_bytes: u32) -> Option<(u16, u16)> {
-    let both: [u8; 4] = ctx.load(ip_bytes as usize).ok()?;
-    Some((
-        u16::from_be_bytes([both[0], both[1]]),
-        u16::from_be_bytes([both[2], both[3]]),
-    ))
+fn header<'a, T>(at: usize, end: usize) -> Option<&'a T> {
+    if at + size_of::<T>() > end {
+        return None;
+    }
+    // SAFETY: the bounds were compared just now, and the types have alignment 1 and no invalid values.
+    Some(unsafe { &*(at as *const T) })
 }
 
 /// The whole segment.
 #[inline(always)]
-pub fn segment(ctx: &SkBuffContext, ip_bytes: u32) -> Option<Segment> {
-    let tcp: TcpHeader = ctx.load(ip_bytes as usize).ok()?;
-    let payload_offset = ip_bytes + u32::from(tcp.data_offset >> 4) * 4;
-    let (source_address, destination_address) = addresses(ctx, ip_bytes)?;
-    Some(Segment {
-        flow: FlowKey {
-            source_address,
-            destination_address,
-            source_port: u16::from_be(tcp.source_port),
-            destination_port: u16::from_be(tcp.destination_port),
-        },
-        sequence: u32::from_be(tcp.sequence),
-        acknowledgement: u32::from_be(tcp.acknowledgement),
-        tcp_flags: tcp.flags,
-        payload_offset,
-        payload_bytes: ctx.len().checked_sub(payload_offset)?,
-    })
+pub fn segment(ctx: &SkBuffContext) -> Result<Segment, Not> {
+    // SAFETY: the context is valid for the run of the program.
+    let (start, end) = unsafe { ((*ctx.skb.skb).data, (*ctx.skb.skb).data_end) };
+    let (start, end) = (start as usize, end as usize);
+    // Both kinds of header are at least this long, and a bound of a single byte is one the verifier cannot follow.
+    let ip = header::<Ipv4>(start, end).ok_or(Not::Readable)?;
+    match ip.version_and_length >> 4 {
+        4 => {
+            let fragment = u16::from_be_bytes(ip.fragment) & 0x1fff;
+            if ip.protocol != TCP || fragment != 0 {
+                return Err(Not::Tcp);
+            }
+            let ip_bytes = (usize::from(ip.version_and_length) & 0x0f) * 4;
+            let tcp = header::<Tcp>(start + ip_bytes, end).ok_or(Not::Readable)?;
+            from_headers(
+                ctx,
+                tcp,
+                ip_bytes,
+                mapped(ip.source),
+                mapped(ip.destination),
+            )
+        }
+        6 => {
+            let ip = header::<Ipv6>(start, end).ok_or(Not::Readable)?;
+            if ip.next != TCP {
+                return Err(Not::Tcp);
+            }
+            let tcp = header::<Tcp>(start + IPV6_HEADER_BYTES, end).ok_or(Not::Readable)?;
+            from_headers(ctx, tcp, IPV6_HEADER_BYTES, ip.source, ip.destination)
+        }
+        _ => Err(Not::Tcp),
+    }
 }
 
 #[inline(always)]
-fn addresses(ctx: &SkBuffContext, ip_bytes: u32) -> Option<([u8; 16], [u8; 16])> {
-    let first: u8 = ctx.load(0).ok()?;
-    if first >> 4 == 6 && ip_bytes == IPV6_HEADER_BYTES {
-        return Some((ctx.load(8).ok()?, ctx.load(24).ok()?));
-    }
-    Some((mapped(ctx.load(12).ok()?), mapped(ctx.load(16).ok()?)))
+fn from_headers(
+    ctx: &SkBuffContext,
+    tcp: &Tcp,
+    ip_bytes: usize,
+    source_address: [u8; 16],
+    destination_address: [u8; 16],
+) -> Result<Segment, Not> {
+    let payload_offset = ip_bytes as u32 + u32::from(tcp.data_offset >> 4) * 4;
+    Ok(Segment {
+        flow: FlowKey {
+            source_address,
+            destination_address,
+            source_port: u16::from_be_bytes(tcp.source_port),
+            destination_port: u16::from_be_bytes(tcp.destination_port),
+        },
+        sequence: u32::from_be_bytes(tcp.sequence),
+        acknowledgement: u32::from_be_bytes(tcp.acknowledgement),
+        tcp_flags: tcp.flags,
+        payload_offset,
+        payload_bytes: ctx.len().checked_sub(payload_offset).ok_or(Not::Readable)?,
+    })
 }
 
 #[inline(always)]
