@@ -9,6 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
+    attribution::discovery::Wanted,
     facts::{FactRules, Source},
     pipeline::PipelineConfig,
     routes::Routes,
@@ -238,35 +239,37 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// All ports: given, named in the file, and those that the named process listens on.
+    /// What discovery is to look for: ports given and named in the file, a process by name, or, when there is only a
+    /// cgroup, whatever listens in it.
     ///
     /// # Errors
-    /// When nothing is left to watch.
-    pub fn resolve(&self, file: &FileConfig) -> Result<Vec<u16>, ConfigError> {
+    /// When nothing is left to look for.
+    pub fn wanted(&self, file: &FileConfig) -> Result<Wanted, ConfigError> {
         let mut ports: Vec<u16> = self
             .ports
             .iter()
             .copied()
             .chain(file.services.iter().map(|service| service.port))
             .collect();
-        if let Some(process) = &self.process {
-            let found = crate::source::listeners::ports_of_process(process);
-            if found.is_empty() {
-                return Err(ConfigError::Value(format!(
-                    "no process named `{process}` listens on a TCP port; see `ss -ltnp`, or name the port with --port"
-                )));
-            }
-            ports.extend(found);
-        }
         ports.sort_unstable();
         ports.dedup();
-        if ports.is_empty() {
+        let processes: Vec<String> = self.process.iter().cloned().collect();
+        let cgroups = if ports.is_empty() && processes.is_empty() {
+            self.cgroup.iter().cloned().collect()
+        } else {
+            Vec::new()
+        };
+        if ports.is_empty() && processes.is_empty() && cgroups.is_empty() {
             return Err(ConfigError::Value(
-                "nothing to watch: give --port, --process, or [[services]] in a --config file"
+                "nothing to watch: give --port, --process, --cgroup, or [[services]] in a --config file"
                     .to_owned(),
             ));
         }
-        Ok(ports)
+        Ok(Wanted {
+            ports,
+            processes,
+            cgroups,
+        })
     }
 }
 
@@ -298,6 +301,6 @@ mod tests {
 
     #[test]
     fn nothing_to_watch_is_an_error() {
-        assert!(Watch::default().resolve(&FileConfig::default()).is_err());
+        assert!(Watch::default().wanted(&FileConfig::default()).is_err());
     }
 }

@@ -1,20 +1,20 @@
 //! One connection: two byte streams in, exchanges out, in order of their requests.
 //!
-//! Owns: the two streams, hints to the kernel, opening and closing. Which answer belongs to which request is
-//! `pairing.rs`.
+//! Owns: the two streams, hints to the kernel, opening and closing, and the health that TCP shows. What is said on
+//! it is `conversation.rs`, with or without `tls/` around it.
 
-use std::collections::VecDeque;
-
-use ebpf_probes::abi::{FlowKey, RecordHeader, tcp_flags};
+use ebpf_probes::abi::{FlowKey, INGRESS, RecordHeader, tcp_flags};
 
 use crate::{
     clock::MonotonicNs,
-    exchange::Outcome,
-    http::{Decoder, Side},
+    conversation::Conversation,
+    health::ConnectionHealth,
+    http::Side,
     ledger::{Ledger, Line},
     limits::SKIP_BYTES_MIN,
-    pairing::{InFlight, Pairing, Surroundings},
+    pairing::{InFlight, Surroundings},
     tcp::{Piece, Reassembler},
+    tls::TlsLayer,
 };
 
 /// A body the kernel need not copy: nothing of `flow` before `until` (a sequence number) is of interest.
@@ -26,43 +26,74 @@ pub struct SkipHint {
     pub until: u32,
 }
 
-#[derive(Debug)]
-struct Direction {
-    stream: Reassembler,
-    decoder: Decoder,
+/// One direction: bytes in order, and what the kernel was told about them.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    pub(crate) stream: Reassembler,
     hinted_until: Option<u32>,
+}
+
+/// What carries the conversation.
+#[derive(Debug)]
+enum Carrier {
+    Clear(Conversation),
+    Tls(Box<TlsLayer>),
 }
 
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Connection {
-    request: Direction,
-    response: Direction,
-    exchanges: VecDeque<InFlight>,
+    from_start: bool,
+    request: Flow,
+    response: Flow,
+    carrier: Carrier,
+    /// How it fares.
+    pub health: ConnectionHealth,
     /// When the last record came.
     pub last_seen: MonotonicNs,
     /// Both ends are done; kept a little so that late records find it.
     pub closed: bool,
 }
 
-impl Direction {
-    fn new(side: Side, from_start: bool) -> Self {
-        Self {
-            stream: Reassembler::default(),
-            decoder: Decoder::new(side, from_start),
-            hinted_until: None,
-        }
+impl Flow {
+    /// Takes one segment and passes on whatever is now in order.
+    pub(crate) fn push(
+        &mut self,
+        header: &RecordHeader,
+        captured: &[u8],
+        at: MonotonicNs,
+        ledger: &Ledger,
+        mut pass: impl FnMut(Piece<'_>),
+    ) {
+        let before = self.stream.duplicate_segments();
+        let (sequence, bytes) = (header.sequence, header.payload_bytes);
+        self.stream.push(sequence, bytes, captured, at, |piece| {
+            count_loss(&piece, ledger);
+            pass(piece);
+        });
+        let again = self.stream.duplicate_segments() - before;
+        ledger.add(Line::SegmentsDuplicate, again);
     }
 
-    /// Asks the kernel to stop copying a long body, once per gigabyte of it.
-    fn hint(&mut self, flow: FlowKey) -> Option<SkipHint> {
+    /// Passes on everything held.
+    pub(crate) fn flush(&mut self, ledger: &Ledger, mut pass: impl FnMut(Piece<'_>)) {
+        self.stream.flush(|piece| {
+            count_loss(&piece, ledger);
+            pass(piece);
+        });
+    }
+
+    /// Asks the kernel to stop copying what is of no interest, once per gigabyte of it.
+    pub(crate) fn hint(&mut self, flow: FlowKey, ahead: u64) -> Option<SkipHint> {
         const HINT_BYTES_MAX: u64 = 1 << 30;
-        let ahead = self.decoder.uninteresting_bytes();
+        if ahead < SKIP_BYTES_MIN {
+            return None;
+        }
         let position = self.stream.position()?;
         let covered = self
             .hinted_until
             .is_some_and(|until| until.wrapping_sub(position).cast_signed() > 1 << 20);
-        if ahead < SKIP_BYTES_MIN || covered {
+        if covered {
             return None;
         }
         let until = position.wrapping_add(u32::try_from(ahead.min(HINT_BYTES_MAX)).ok()?);
@@ -79,9 +110,11 @@ impl Connection {
     pub fn new(first: &RecordHeader) -> Self {
         let from_start = first.tcp_flags & tcp_flags::SYN != 0;
         Self {
-            request: Direction::new(Side::Request, from_start),
-            response: Direction::new(Side::Response, from_start),
-            exchanges: VecDeque::new(),
+            from_start,
+            request: Flow::default(),
+            response: Flow::default(),
+            carrier: Carrier::Clear(Conversation::new(from_start)),
+            health: ConnectionHealth::default(),
             last_seen: MonotonicNs(first.monotonic_ns),
             closed: false,
         }
@@ -93,7 +126,12 @@ impl Connection {
         !same_start || self.closed
     }
 
-    /// Digests one record of the given direction and hands out what is complete.
+    /// Whether its bytes are encrypted on the wire.
+    pub const fn is_tls(&self) -> bool {
+        matches!(self.carrier, Carrier::Tls(_))
+    }
+
+    /// Digests one segment of the given direction and hands out what is complete.
     pub fn observe(
         &mut self,
         side: Side,
@@ -104,40 +142,69 @@ impl Connection {
     ) -> Option<SkipHint> {
         let at = MonotonicNs(header.monotonic_ns);
         self.last_seen = at;
+        self.health.observe(side, header);
         let flags = header.tcp_flags;
         if flags & tcp_flags::SYN != 0 {
-            self.direction(side).stream.start(header.sequence);
+            self.flow(side).stream.start(header.sequence);
         }
         if header.payload_bytes > 0 {
-            self.feed(side, header, captured, around);
+            self.feed(side, header, captured, around, done);
         }
         if flags & tcp_flags::FIN != 0 {
             let end = header.sequence.wrapping_add(header.payload_bytes);
-            self.direction(side).stream.finish_at(end);
+            self.flow(side).stream.finish_at(end);
         }
         let server_finished = self.response.stream.is_finished();
-        if flags & tcp_flags::RST != 0 || (server_finished && !self.closed) {
-            self.close(at, flags & tcp_flags::RST != 0, around);
+        let reset = flags & tcp_flags::RST != 0;
+        if reset || (server_finished && !self.closed) {
+            self.close(at, reset, around, done);
         }
-        self.hand_out(around, done);
-        self.direction(side).hint(header.flow)
+        let ahead = match &self.carrier {
+            Carrier::Clear(conversation) => conversation.uninteresting_bytes(side),
+            Carrier::Tls(layer) => layer.uninteresting_bytes(side),
+        };
+        self.flow(side).hint(header.flow, ahead)
+    }
+
+    /// Digests plain bytes of a TLS session that this connection carries.
+    pub fn plaintext(
+        &mut self,
+        side: Side,
+        header: &RecordHeader,
+        captured: &[u8],
+        around: &Surroundings<'_>,
+        done: &mut Vec<InFlight>,
+    ) -> Option<SkipHint> {
+        self.last_seen = self.last_seen.max(MonotonicNs(header.monotonic_ns));
+        if let Carrier::Clear(_) = &self.carrier {
+            // Joined midway: what crossed the wire so far did not tell.
+            around.ledger.add(Line::ConnectionsTls, 1);
+            self.carrier = Carrier::Tls(Box::new(TlsLayer::new(self.from_start, &[])));
+        }
+        let Carrier::Tls(layer) = &mut self.carrier else {
+            return None;
+        };
+        layer.plaintext(side, header, captured, around, done)
     }
 
     /// Ends the connection from outside: evicted, idle, or the collector stops.
     pub fn abandon(&mut self, around: &Surroundings<'_>, done: &mut Vec<InFlight>) {
-        for exchange in &mut self.exchanges {
-            exchange.truncated |= !(exchange.response_done && exchange.request_done);
+        match &mut self.carrier {
+            Carrier::Clear(conversation) => conversation.abandon(around, done),
+            Carrier::Tls(layer) => layer.abandon(around, done),
         }
         self.closed = true;
-        self.hand_out(around, done);
     }
 
     /// Number of requests without a complete response.
     pub fn outstanding(&self) -> usize {
-        self.exchanges.len()
+        match &self.carrier {
+            Carrier::Clear(conversation) => conversation.outstanding(),
+            Carrier::Tls(layer) => layer.outstanding(),
+        }
     }
 
-    fn direction(&mut self, side: Side) -> &mut Direction {
+    const fn flow(&mut self, side: Side) -> &mut Flow {
         match side {
             Side::Request => &mut self.request,
             Side::Response => &mut self.response,
@@ -150,104 +217,76 @@ impl Connection {
         header: &RecordHeader,
         captured: &[u8],
         around: &Surroundings<'_>,
+        done: &mut Vec<InFlight>,
     ) {
-        let Self {
-            request,
-            response,
-            exchanges,
-            ..
-        } = self;
-        let direction = match side {
-            Side::Request => request,
-            Side::Response => response,
-        };
-        let before = direction.stream.duplicate_segments();
-        let Direction {
-            stream, decoder, ..
-        } = direction;
-        let mut pairing = Pairing {
-            side,
-            exchanges,
-            around,
-            tunnel: false,
-        };
         let at = MonotonicNs(header.monotonic_ns);
-        stream.push(
-            header.sequence,
-            header.payload_bytes,
-            captured,
-            at,
-            |piece| {
-                count_loss(&piece, around.ledger);
-                decoder.feed(piece, &mut pairing);
-            },
-        );
-        let tunnel = pairing.tunnel;
-        around.ledger.add(
-            Line::SegmentsDuplicate,
-            direction.stream.duplicate_segments() - before,
-        );
-        if tunnel {
-            self.request.decoder.ignore();
-            self.response.decoder.ignore();
+        let (carrier, from_start) = (&mut self.carrier, self.from_start);
+        let flow = match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+        };
+        flow.push(header, captured, at, around.ledger, |piece| {
+            carry(carrier, from_start, side, piece, around, done);
+        });
+        if let Carrier::Tls(layer) = &mut self.carrier {
+            if header.direction == INGRESS {
+                layer.arrived(at);
+            }
+            if let Some(outcome) = layer.wire.take_outcome() {
+                self.health.handshake(outcome);
+                layer.stop_reading_the_wire();
+            }
         }
     }
 
-    fn close(&mut self, at: MonotonicNs, reset: bool, around: &Surroundings<'_>) {
-        for side in [Side::Request, Side::Response] {
-            let Self {
-                request,
-                response,
-                exchanges,
-                ..
-            } = self;
-            let Direction {
-                stream, decoder, ..
-            } = match side {
-                Side::Request => request,
-                Side::Response => response,
-            };
-            let mut pairing = Pairing {
-                side,
-                exchanges,
-                around,
-                tunnel: false,
-            };
-            stream.flush(|piece| {
-                count_loss(&piece, around.ledger);
-                decoder.feed(piece, &mut pairing);
+    fn close(
+        &mut self,
+        at: MonotonicNs,
+        reset: bool,
+        around: &Surroundings<'_>,
+        done: &mut Vec<InFlight>,
+    ) {
+        let (carrier, from_start) = (&mut self.carrier, self.from_start);
+        for (side, flow) in [
+            (Side::Request, &mut self.request),
+            (Side::Response, &mut self.response),
+        ] {
+            flow.flush(around.ledger, |piece| {
+                carry(carrier, from_start, side, piece, around, done);
             });
         }
-        if !reset
-            && self.response.decoder.ends_with_close()
-            && let Some(exchange) = self
-                .exchanges
-                .iter_mut()
-                .find(|exchange| !exchange.response_done)
-        {
-            exchange.response_done = true;
-            exchange.ended = exchange.ended.max(at);
+        match &mut self.carrier {
+            Carrier::Clear(conversation) => conversation.end(at, reset, around, done),
+            Carrier::Tls(layer) => {
+                // A second end tells nothing new, and nothing may be counted twice.
+                if !self.closed {
+                    layer.end(at, reset, around, done);
+                }
+                if let Some(outcome) = layer.wire.take_outcome() {
+                    self.health.handshake(outcome);
+                }
+            }
         }
         self.closed = true;
     }
+}
 
-    fn hand_out(&mut self, around: &Surroundings<'_>, done: &mut Vec<InFlight>) {
-        while let Some(front) = self.exchanges.front() {
-            let complete = front.response_done && front.request_done;
-            if !complete && !self.closed {
-                return;
+fn carry(
+    carrier: &mut Carrier,
+    from_start: bool,
+    side: Side,
+    piece: Piece<'_>,
+    around: &Surroundings<'_>,
+    done: &mut Vec<InFlight>,
+) {
+    match carrier {
+        Carrier::Clear(conversation) => {
+            if let Some(so_far) = conversation.feed(side, piece, around, done) {
+                around.ledger.add(Line::ConnectionsTls, 1);
+                *carrier = Carrier::Tls(Box::new(TlsLayer::new(from_start, &so_far)));
             }
-            let Some(exchange) = self.exchanges.pop_front() else {
-                return;
-            };
-            around.ledger.add(Line::Exchanges, 1);
-            match exchange.outcome() {
-                Outcome::Aborted => around.ledger.add(Line::ExchangesAborted, 1),
-                Outcome::Truncated => around.ledger.add(Line::ExchangesTruncated, 1),
-                Outcome::Ok | Outcome::Error => {}
-            }
-            done.push(exchange);
         }
+        Carrier::Tls(layer) => layer.wire_piece(side, piece),
     }
 }
 

@@ -30,6 +30,32 @@ pub enum Outcome {
     Truncated,
 }
 
+/// What the two ends spoke.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    #[default]
+    Http11,
+    /// HTTP/2.
+    H2,
+    /// gRPC, on HTTP/2.
+    Grpc,
+}
+
+impl Protocol {
+    /// Name in NDJSON and in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "http/1.0",
+            Self::Http11 => "http/1.1",
+            Self::H2 => "h2",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
 impl Role {
     /// Name in NDJSON and in the store.
     pub const fn as_str(self) -> &'static str {
@@ -80,7 +106,7 @@ pub struct Exchange {
     pub host: Option<String>,
     /// Status of the final response.
     pub status_code: Option<u16>,
-    /// `http/1.0` or `http/1.1`.
+    /// See [`Protocol::as_str`].
     pub protocol: &'static str,
     /// Whether the bytes were encrypted on the wire.
     pub tls: bool,

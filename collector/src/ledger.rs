@@ -61,10 +61,14 @@ ledger! {
     BytesLost => "bytes_lost", Loss;
     /// Bytes passed over while looking for the start of a message.
     BytesSkipped => "bytes_skipped", Intentional;
-    /// Connections that speak HTTP/2, which this version does not decode.
-    ForeignHttp2 => "foreign_http2_connections", Intentional;
-    /// Connections that speak TLS, which packets do not show in plain text.
-    ForeignTls => "foreign_tls_connections", Intentional;
+    /// Connections that speak HTTP/2.
+    ConnectionsHttp2 => "http2_connections", Flow;
+    /// Connections that speak TLS.
+    ConnectionsTls => "tls_connections", Flow;
+    /// TLS connections that ended without a byte of plain text seen: no probe reads the process behind them.
+    TlsUnread => "tls_unread_connections", Intentional;
+    /// Records of TLS sessions whose connection was never found.
+    TlsUnjoined => "tls_unjoined_records", Loss;
     /// Connections on a watched port that speak something else.
     ForeignOther => "foreign_other_connections", Intentional;
     /// Heads that do not parse.
@@ -89,6 +93,8 @@ ledger! {
     ExchangesDroppedCorrupt => "exchanges_dropped_spool_corrupt", Loss;
     /// Exchanges put into the spool because the store was away.
     ExchangesSpooled => "exchanges_spooled", Flow;
+    /// Minutes of connection health dropped because the sink was behind.
+    HealthMinutesDropped => "health_minutes_dropped", Loss;
     /// Spans received from services.
     SpansReceived => "spans_received", Flow;
     /// Spans stored, captured ones included.

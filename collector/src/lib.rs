@@ -5,13 +5,17 @@
 //! funnel engine's. The way of a byte: [`source`] -> [`tcp`] -> [`http`] -> [`connection`] ->
 //! [`pipeline`] -> [`sink`], with everything lost on the way written into [`ledger`].
 
+pub mod attribution;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connection;
+mod conversation;
 pub mod exchange;
 pub mod facts;
+pub mod health;
 pub mod http;
+pub mod http2;
 pub mod ledger;
 pub mod limits;
 pub mod metrics;
@@ -25,4 +29,5 @@ pub mod service_times;
 pub mod sink;
 pub mod source;
 pub mod tcp;
+pub mod tls;
 pub mod trace_context;

@@ -8,6 +8,16 @@ pub const HEADERS_MAX: usize = 128;
 pub const CHUNK_LINE_BYTES_MAX: usize = 4 * 1024;
 /// Connections followed at once; the least recently active one leaves first.
 pub const CONNECTIONS_MAX: usize = 65_536;
+/// Bytes held until a connection has told what it speaks.
+pub const OPENING_BYTES_MAX: usize = 64 * 1024;
+/// TLS sessions whose connection is not known yet.
+pub const UNJOINED_SESSIONS_MAX: usize = 1_024;
+/// Plain bytes kept of one such session.
+pub const UNJOINED_BYTES_MAX: usize = 64 * 1024;
+/// How long such a session may stay unknown, nanoseconds of the records' own clock.
+pub const UNJOINED_AGE_NS_MAX: u64 = 10_000_000_000;
+/// Connections whose opener is remembered until their first segment arrives.
+pub const OPENERS_MAX: usize = 16_384;
 /// Requests waiting for their response on one connection.
 pub const PIPELINE_DEPTH_MAX: usize = 1_024;
 /// Out-of-order segments held per direction before the hole in front of them is given up.
@@ -40,3 +50,5 @@ pub const INSERT_ROWS_MAX: usize = 20_000;
 pub const OTLP_BODY_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// Services that get their own series in `/metrics`; further ones share `other`.
 pub const METRIC_SERVICES_MAX: usize = 64;
+/// Minutes of connection health that wait for the sink.
+pub const HEALTH_MINUTES_MAX: usize = 64;

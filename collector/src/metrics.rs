@@ -9,19 +9,36 @@ use axum::{Router, routing::get};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
-    metrics::counter::ConstCounter,
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
 use crate::{
+    health::HealthMetrics,
     ledger::{Kind, Ledger},
-    run::KernelCounters,
+    run::{KernelCounters, SharedTlsReport},
     service_times::ServiceTimes,
 };
+
+/// All that `/metrics` shows.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    /// Counters of every stage.
+    pub ledger: Arc<Ledger>,
+    /// The kernel programs' counters.
+    pub kernel: KernelCounters,
+    /// Processes with TLS.
+    pub tls: SharedTlsReport,
+    /// How long services take.
+    pub times: &'a ServiceTimes,
+    /// How connections fare.
+    pub health: &'a HealthMetrics,
+}
 
 struct Numbers {
     ledger: Arc<Ledger>,
     kernel: KernelCounters,
+    tls: SharedTlsReport,
 }
 
 impl fmt::Debug for Numbers {
@@ -58,15 +75,51 @@ impl Collector for Numbers {
             )?;
             counter.encode(metric)?;
         }
+        self.encode_tls(&mut encoder)
+    }
+}
+
+impl Numbers {
+    fn encode_tls(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let report = self
+            .tls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut calls = encoder.encode_descriptor(
+            "weir_tls_probe_hits",
+            "Calls of TLS functions that were probed, each of which costs the process a few microseconds.",
+            None,
+            MetricType::Counter,
+        )?;
+        for ((process, command), count) in &report.calls {
+            let labels = [("process", command.as_str()), ("pid", &process.to_string())];
+            ConstCounter::new(*count).encode(calls.encode_family(&labels)?)?;
+        }
+        let mut unreadable = encoder.encode_descriptor(
+            "weir_tls_unreadable_processes",
+            "Watched processes whose TLS, if they use any, cannot be read, by what they use.",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (command, library) in &report.unreadable {
+            let labels = [("process", command.as_str()), ("library", *library)];
+            ConstGauge::new(1_i64).encode(unreadable.encode_family(&labels)?)?;
+        }
         Ok(())
     }
 }
 
 /// The routes.
-pub fn router(ledger: Arc<Ledger>, kernel: KernelCounters, times: &ServiceTimes) -> Router {
+pub fn router(shown: &Shown<'_>) -> Router {
     let mut registry = Registry::default();
-    times.register(&mut registry);
-    registry.register_collector(Box::new(Numbers { ledger, kernel }));
+    shown.times.register(&mut registry);
+    shown.health.register(&mut registry);
+    registry.register_collector(Box::new(Numbers {
+        ledger: Arc::clone(&shown.ledger),
+        kernel: Arc::clone(&shown.kernel),
+        tls: Arc::clone(&shown.tls),
+    }));
     let registry = Arc::new(registry);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 
 use crate::{
     clock::MonotonicNs,
-    exchange::Outcome,
+    exchange::{Outcome, Protocol},
     facts::{FactRules, Facts},
-    http::{Framing, Header, MessageEvent, MessageSink, RequestLine, Side, Start, StatusLine},
+    http::{Framing, Header, MessageEvent, MessageSink, RequestLine, Side, StatusLine},
     ledger::{Ledger, Line},
     limits::{PATH_BYTES_MAX, PIPELINE_DEPTH_MAX},
 };
@@ -26,10 +26,12 @@ pub struct InFlight {
     pub method: Option<String>,
     /// Without the query string.
     pub path: Option<String>,
-    /// 0 or 1.
-    pub minor_version: u8,
+    /// What it is spoken in.
+    pub protocol: Protocol,
     /// Of the final response.
     pub status: Option<u16>,
+    /// From the trailers of a gRPC response.
+    pub grpc_status: Option<u32>,
     /// Wire bytes.
     pub request_bytes: u64,
     /// Wire bytes, interim responses included.
@@ -38,6 +40,8 @@ pub struct InFlight {
     pub request_facts: Facts,
     /// From the response's fields.
     pub response_facts: Facts,
+    /// Process and thread that sent the request, beside a client, or the response, beside a server.
+    pub task: Option<Task>,
     /// Some of it was not seen.
     pub truncated: bool,
     pub(crate) request_done: bool,
@@ -51,8 +55,35 @@ impl InFlight {
             _ if self.truncated => Outcome::Truncated,
             _ if !self.response_done => Outcome::Aborted,
             Some(500..) => Outcome::Error,
+            _ if self.grpc_status.is_some_and(is_server_error) => Outcome::Error,
             _ => Outcome::Ok,
         }
+    }
+}
+
+/// Whether a gRPC status is the server's failure (unknown, deadline exceeded, unimplemented, internal, unavailable,
+/// data loss), as the OpenTelemetry conventions count it.
+const fn is_server_error(grpc_status: u32) -> bool {
+    matches!(grpc_status, 2 | 4 | 12 | 13 | 14 | 15)
+}
+
+/// Who sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Task {
+    /// Process id.
+    pub process: u32,
+    /// Thread id.
+    pub thread: u32,
+}
+
+impl Task {
+    /// From a record's field: process in the upper half, thread in the lower; zero is nobody.
+    pub fn of_record(task: u64) -> Option<Self> {
+        let (process, thread) = (u32::try_from(task >> 32).ok()?, task & 0xffff_ffff);
+        (process != 0).then_some(Self {
+            process,
+            thread: u32::try_from(thread).ok()?,
+        })
     }
 }
 
@@ -63,6 +94,8 @@ pub struct Surroundings<'a> {
     pub rules: &'a FactRules,
     /// Where to count.
     pub ledger: &'a Ledger,
+    /// Who sent the record that is being read, where the kernel tells.
+    pub task: Option<Task>,
 }
 
 /// Puts messages of one direction into the FIFO.
@@ -70,8 +103,20 @@ pub(crate) struct Pairing<'a> {
     pub(crate) side: Side,
     pub(crate) exchanges: &'a mut VecDeque<InFlight>,
     pub(crate) around: &'a Surroundings<'a>,
-    /// Set when what follows on the connection is no HTTP.
-    pub(crate) tunnel: bool,
+    /// Set when what follows on the connection is no HTTP/1.x.
+    pub(crate) then: Then,
+}
+
+/// What follows on a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// More messages.
+    #[default]
+    Messages,
+    /// HTTP/2, with the request just answered as its first stream.
+    Http2,
+    /// Nothing that could be read.
+    Tunnel,
 }
 
 impl Pairing<'_> {
@@ -98,7 +143,6 @@ impl Pairing<'_> {
                 ended: at,
                 truncated: true,
                 request_done,
-                minor_version: 1,
                 ..InFlight::default()
             }),
             Side::Response => {
@@ -126,8 +170,13 @@ impl MessageSink for Pairing<'_> {
             ended: started,
             method: Some(line.method.to_owned()),
             path: Some(path_of(line.target)),
-            minor_version: line.minor_version,
+            protocol: if line.minor_version == 0 {
+                Protocol::Http10
+            } else {
+                Protocol::Http11
+            },
             request_facts,
+            task: self.around.task,
             ..InFlight::default()
         });
     }
@@ -139,18 +188,26 @@ impl MessageSink for Pairing<'_> {
         started: MonotonicNs,
     ) -> Framing {
         let response_facts = self.around.rules.of_response(headers);
+        let task = self.around.task;
         let Some(exchange) = self.current() else {
             self.around.ledger.add(Line::ResponsesOrphaned, 1);
             return Framing::of_response(line.code, None, headers);
         };
         let framing = Framing::of_response(line.code, exchange.method.as_deref(), headers);
         let is_interim = line.code < 200 && line.code != 101;
+        if line.code == 101 && upgrades_to_http2(headers) {
+            self.then = Then::Http2;
+            return framing;
+        }
         if !is_interim {
+            exchange.task = exchange.task.or(task);
             exchange.status = Some(line.code);
             exchange.response_started = Some(started);
             exchange.response_facts = response_facts;
         }
-        self.tunnel |= framing == Framing::Tunnel;
+        if framing == Framing::Tunnel {
+            self.then = Then::Tunnel;
+        }
         framing
     }
 
@@ -166,6 +223,8 @@ impl MessageSink for Pairing<'_> {
                     }
                 }
             }
+            // The answer to an upgrade to HTTP/2 comes on the first stream.
+            MessageEvent::End(_) if self.then == Then::Http2 => {}
             MessageEvent::End(at) => {
                 if let Some(exchange) = self.current() {
                     exchange.ended = exchange.ended.max(at);
@@ -185,24 +244,22 @@ impl MessageSink for Pairing<'_> {
             MessageEvent::Malformed(at) => self.unreadable(at, true),
             MessageEvent::Oversized(at) => self.unreadable(at, false),
             MessageEvent::Skipped(count) => self.around.ledger.add(Line::BytesSkipped, count),
-            MessageEvent::Foreign(start) => {
-                self.tunnel = true;
-                self.around.ledger.add(foreign_line(start), 1);
+            MessageEvent::Foreign => {
+                self.then = Then::Tunnel;
+                self.around.ledger.add(Line::ForeignOther, 1);
             }
         }
     }
 }
 
-const fn foreign_line(start: Start) -> Line {
-    match start {
-        Start::Http2 => Line::ForeignHttp2,
-        Start::Tls => Line::ForeignTls,
-        Start::Http | Start::Foreign => Line::ForeignOther,
-    }
+fn upgrades_to_http2(headers: &[Header<'_>]) -> bool {
+    headers.iter().any(|header| {
+        header.name.eq_ignore_ascii_case("upgrade") && header.value.eq_ignore_ascii_case(b"h2c")
+    })
 }
 
 /// The path of a request target: no query, no scheme and authority, no unbounded length.
-fn path_of(target: &str) -> String {
+pub(crate) fn path_of(target: &str) -> String {
     let path = target.split(['?', '#']).next().unwrap_or_default();
     let path = match path.split_once("://") {
         Some((_, rest)) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),

@@ -137,7 +137,7 @@ fn programs() -> Finding {
         tls: true,
         ..AttachOptions::default()
     }) {
-        Ok(source) => State::Good(format!(
+        Ok((source, _)) => State::Good(format!(
             "ingress and egress load and attach at {}",
             source.cgroup().display()
         )),

@@ -63,6 +63,12 @@ pub struct RunArgs {
     /// Which end of the connections to watch.
     #[arg(long, value_enum, default_value_t = WatchSide::Server)]
     pub side: WatchSide,
+    /// Read what processes with OpenSSL inside send over TLS, by probes that cost them a few microseconds a call.
+    #[arg(long, value_enum, default_value_t = TlsReading::Auto)]
+    pub tls: TlsReading,
+    /// Keep capturing under this name while no collector runs, for restarts without a gap; `collector detach` ends it.
+    #[arg(long, value_name = "NAME")]
+    pub keep: Option<String>,
     /// Where exchanges go as NDJSON: `ndjson:FILE` or `ndjson:-`.
     #[arg(long, value_name = "OUTPUT")]
     pub output: Option<Output>,
@@ -104,6 +110,18 @@ pub struct RunArgs {
     /// Also write every raw record to this file, for `collector replay`.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+}
+
+/// Whether TLS is read.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsReading {
+    /// Wherever a watched process carries OpenSSL's functions.
+    Auto,
+    /// Nowhere; handshakes are still seen on the wire.
+    Off,
 }
 
 /// Runs the command.

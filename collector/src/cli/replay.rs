@@ -22,7 +22,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         .with_context(|| format!("in {}", args.recording.display()))?;
     let ledger = Arc::new(Ledger::default());
     let mut sink = NdjsonSink::open(&args.output, Arc::clone(&ledger))?;
-    let listeners = Box::new(NamedListeners(config.names()));
+    let listeners = Box::new(NamedListeners::new(config.names()));
     let mut pipeline = Pipeline::new(
         config.pipeline(),
         listeners,
@@ -39,7 +39,6 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     {
         // Nobody is there to take a hint: what was not copied is not in the recording either.
         pipeline.record(record, &mut exchanges);
-        pipeline.sweep(&mut exchanges);
         if exchanges.len() >= EXCHANGE_BATCH_ROWS {
             runtime.block_on(sink.write(std::mem::take(&mut exchanges)))?;
         }

@@ -1,30 +1,30 @@
 //! `collector run`: attach, capture, write, and end in order.
 
-use std::{collections::BTreeMap, fs::File, io::BufWriter, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io::BufWriter, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::RunArgs;
+use super::{RunArgs, TlsReading};
 use crate::{
+    attribution::{
+        directory::Directory,
+        discovery::{Discovery, Wanted},
+    },
     clock::ClockAnchor,
     config::{ConfigError, FileConfig, Watch},
+    health::{HealthBook, HealthMetrics},
     ledger::{Ledger, Line},
-    limits::EXCHANGE_BATCHES_MAX,
+    limits::{EXCHANGE_BATCHES_MAX, HEALTH_MINUTES_MAX},
     metrics, otlp,
-    pipeline::Pipeline,
-    run::SideDoors,
+    pipeline::{Listeners as _, Pipeline},
     run::{
-        CaptureOptions, KernelCounters, Stop, pump, reason_for_silence, spawn_capture,
-        watch_for_silence,
+        CaptureOptions, KernelCounters, Scout, SideDoors, Stop, pump, reason_for_silence,
+        spawn_capture, spawn_scout, watch_for_silence,
     },
     service_times::ServiceTimes,
     sink::{AnySink, ClickHouseSink, NdjsonSink, SpoolOptions},
-    source::{
-        AttachOptions, KernelSource,
-        listeners::{ProcListeners, find_listener},
-        recording::Recorder,
-    },
+    source::{AttachOptions, KernelSource, recording::Recorder},
 };
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
@@ -35,75 +35,99 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         cgroup: args.cgroup.clone(),
         side: args.side,
     };
-    let ports = watch.resolve(&file)?;
+    let wanted = watch.wanted(&file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("while starting the runtime")?;
-    runtime.block_on(capture(args, &file, &watch, ports))
+    runtime.block_on(capture(args, &file, &watch, wanted))
 }
 
 async fn capture(
     args: &RunArgs,
     file: &FileConfig,
     watch: &Watch,
-    ports: Vec<u16>,
+    wanted: Wanted,
 ) -> anyhow::Result<()> {
     let ledger = Arc::new(Ledger::default());
-    let counters = KernelCounters::default();
     let mut times = ServiceTimes::default();
     file.names().values().for_each(|name| times.announce(name));
     let stop = Stop::default();
     let mut sink = open_sink(args, &ledger)?;
-    let source = KernelSource::attach(&AttachOptions {
+    let (source, drain) = KernelSource::attach(&AttachOptions {
         cgroup: watch.cgroup.as_deref(),
-        ports: &ports,
+        ports: &wanted.ports,
         side: watch.side,
+        tls: args.tls == TlsReading::Auto,
+        keep: args.keep.as_deref(),
         ..AttachOptions::default()
     })?;
-    announce(&source, &ports);
+    let ports = wanted.ports.clone();
+    let directory = Directory::new(file.names());
+    let cgroup = source.cgroup().to_owned();
+    let mut scout = Scout::new(
+        source,
+        Discovery::new(wanted),
+        directory.clone(),
+        stop.clone(),
+    );
+    scout.look()?;
+    announce(&cgroup, &ports, &directory, &scout);
+    let (counters, health) = (Arc::clone(&scout.counters), HealthMetrics::default());
     // After attaching: that `/metrics` answers means that traffic is being captured.
-    let metrics = metrics::router(Arc::clone(&ledger), Arc::clone(&counters), &times);
-    let side_doors = open_side_doors(args, &ledger, metrics).await?;
+    let shown = metrics::Shown {
+        ledger: Arc::clone(&ledger),
+        kernel: Arc::clone(&counters),
+        tls: Arc::clone(&scout.tls),
+        times: &times,
+        health: &health,
+    };
+    let side_doors = open_side_doors(args, &ledger, metrics::router(&shown)).await?;
     let (sender, receiver) = mpsc::channel(EXCHANGE_BATCHES_MAX);
+    let (minutes, minutes_receiver) = mpsc::channel(HEALTH_MINUTES_MAX);
     let anchor = ClockAnchor::now();
     let recorder = args.record.as_ref().map(|path| {
         let file =
             File::create(path).with_context(|| format!("while creating {}", path.display()))?;
         Recorder::new(BufWriter::new(file), &anchor).context("while writing the recording's header")
     });
-    let listeners = Box::new(ProcListeners::new(file.names()));
+    let listeners = Box::new(directory.clone());
+    let pipeline = Pipeline::new(file.pipeline(), listeners, Arc::clone(&ledger), anchor)
+        .with_health(HealthBook::new(health));
+    let scout = spawn_scout(scout).context("while starting the scout thread")?;
     let capture = spawn_capture(CaptureOptions {
-        source,
-        pipeline: Pipeline::new(file.pipeline(), listeners, Arc::clone(&ledger), anchor),
+        drain,
+        pipeline,
         recorder: recorder.transpose()?,
         exchanges: sender,
-        counters: Arc::clone(&counters),
+        minutes,
+        ledger: Arc::clone(&ledger),
         stop: stop.clone(),
     })
     .context("while starting the capture thread")?;
-    let watchdog = tokio::spawn(watch_for_silence(
+    let silence = watch_for_silence(
         Arc::clone(&ledger),
         ports.clone(),
+        directory.clone(),
         stop.clone(),
-    ));
+    );
+    let watchdog = tokio::spawn(silence);
     let stopper = stop.clone();
     let asked = weir_settings::asked_to_end().context("while listening for signals")?;
     let asked = tokio::spawn(async move {
         asked.await;
         stopper.request();
     });
-    let result = pump(receiver, &mut sink, times).await;
+    let result = pump(receiver, minutes_receiver, &mut sink, times).await;
     stop.request();
     asked.abort();
     watchdog.abort();
     side_doors.close().await;
-    capture
-        .join()
-        .ok()
-        .context("the capture thread panicked; this is a bug")?;
-    summarise(args, &ledger, &counters, &ports)?;
+    let panicked = "a thread of the capture panicked; this is a bug";
+    capture.join().ok().context(panicked)?;
+    drop(scout.join().ok().context(panicked)?);
+    summarise(args, &ledger, &counters, &ports, &directory)?;
     result
 }
 
@@ -162,15 +186,25 @@ async fn open_side_doors(
     Ok(doors)
 }
 
-fn announce(source: &KernelSource, ports: &[u16]) {
-    tracing::info!(cgroup = %source.cgroup().display(), ?ports, "watching");
+fn announce(cgroup: &Path, ports: &[u16], directory: &Directory, scout: &Scout) {
+    if scout.source.is_resumed() {
+        tracing::info!("a capture that was kept is taken over");
+    }
+    if !scout.source.switches().tasks {
+        tracing::warn!(
+            "this kernel does not tell who sends (6.16 and later do): no TLS is read, and callers stay unknown"
+        );
+    }
+    let missing = scout.discovery.detail().to_string();
+    if !missing.is_empty() {
+        tracing::warn!("{missing}");
+    }
     for port in ports {
-        if let Some((pid, process)) = find_listener(*port) {
-            tracing::info!(port, pid, process, "listener found");
-        } else {
+        if directory.clone().of_port(*port).pid.is_none() {
             tracing::warn!(port, "no process of this host listens here yet");
         }
     }
+    tracing::info!(cgroup = %cgroup.display(), ?ports, "watching");
 }
 
 fn summarise(
@@ -178,6 +212,7 @@ fn summarise(
     ledger: &Ledger,
     counters: &KernelCounters,
     ports: &[u16],
+    directory: &Directory,
 ) -> anyhow::Result<()> {
     let kernel = counters
         .lock()
@@ -197,7 +232,7 @@ fn summarise(
         lost,
         "ended"
     );
-    if let Some(reason) = reason_for_silence(ledger, ports) {
+    if let Some(reason) = reason_for_silence(ledger, ports, directory) {
         tracing::warn!(?ports, "nothing was captured: {reason}");
     }
     let Some(path) = &args.summary else {

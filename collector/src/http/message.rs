@@ -28,7 +28,7 @@ pub enum MessageEvent {
     /// The current message cannot be followed to its end.
     Lost,
     /// The stream is not HTTP/1.x; everything after is ignored.
-    Foreign(Start),
+    Foreign,
     /// A head that does not parse, seen where a message had to start.
     Malformed(MonotonicNs),
     /// A head that outgrows its limit: its end is still looked for, its fields are not kept.
@@ -122,11 +122,11 @@ impl Decoder {
         self.state = State::Ignoring;
     }
 
-    /// Takes the next stretch of the stream.
-    pub fn feed(&mut self, piece: Piece<'_>, sink: &mut impl MessageSink) {
+    /// Takes the next stretch of the stream. Returns how many of its captured bytes lie behind an upgrade.
+    pub fn feed(&mut self, piece: Piece<'_>, sink: &mut impl MessageSink) -> usize {
         if piece.lost {
             self.lose(sink);
-            return;
+            return 0;
         }
         let (mut bytes, mut hole) = (piece.bytes, piece.hole);
         while !bytes.is_empty() || hole > 0 {
@@ -138,9 +138,11 @@ impl Decoder {
                 State::Body(_) => self.body(&mut bytes, &mut hole, piece.at, sink),
             };
             if !go_on {
-                return;
+                let upgraded = matches!(self.state, State::Ignoring);
+                return if upgraded { bytes.len() } else { 0 };
             }
         }
+        0
     }
 
     fn lose(&mut self, sink: &mut impl MessageSink) {
@@ -261,7 +263,7 @@ impl Decoder {
     fn malformed(&mut self, start: Start, at: MonotonicNs, sink: &mut impl MessageSink) -> bool {
         if self.side == Side::Request && !self.any_message && start != Start::Http {
             self.state = State::Ignoring;
-            sink.event(MessageEvent::Foreign(start));
+            sink.event(MessageEvent::Foreign);
         } else {
             self.state = State::Searching;
             sink.event(MessageEvent::Malformed(at));

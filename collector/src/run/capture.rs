@@ -5,10 +5,9 @@
 //! what gives; its losses are counted by the kernel side.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::BufWriter,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -19,32 +18,34 @@ use super::Stop;
 use crate::{
     clock::ClockAnchor,
     exchange::Exchange,
+    health::Minute,
+    ledger::{Ledger, Line},
     limits::EXCHANGE_BATCH_ROWS,
     pipeline::Pipeline,
-    source::{KernelSource, recording::Recorder},
+    source::{RecordDrain, recording::Recorder},
 };
 
 const POLL_BUSY: Duration = Duration::from_millis(2);
 const POLL_IDLE: Duration = Duration::from_millis(10);
 const RECORDS_PER_DRAIN: usize = 4_096;
 const PASS_ON_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RENEW_CLOCK_EVERY: Duration = Duration::from_secs(5);
-
-/// The latest reading of the kernel's counters, by name.
-pub type KernelCounters = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
 /// What the thread is given.
 pub struct CaptureOptions {
-    /// The attached programs.
-    pub source: KernelSource,
+    /// The ring.
+    pub drain: RecordDrain,
     /// Where records go.
     pub pipeline: Pipeline,
     /// Also written here, raw.
     pub recorder: Option<Recorder<BufWriter<File>>>,
     /// Where exchanges go.
     pub exchanges: mpsc::Sender<Vec<Exchange>>,
-    /// Updated once a second.
-    pub counters: KernelCounters,
+    /// Where finished minutes of connection health go; a full queue drops them, counted.
+    pub minutes: mpsc::Sender<Minute>,
+    /// Where to count.
+    pub ledger: Arc<Ledger>,
     /// When to end.
     pub stop: Stop,
 }
@@ -70,7 +71,7 @@ struct Capture {
     out: Vec<Exchange>,
     passed_on_at: Instant,
     clock_renewed_at: Instant,
-    counted_at: Instant,
+    looked_at: Instant,
 }
 
 impl Capture {
@@ -81,7 +82,7 @@ impl Capture {
             out: Vec::new(),
             passed_on_at: now,
             clock_renewed_at: now,
-            counted_at: now,
+            looked_at: now,
         }
     }
 
@@ -99,7 +100,8 @@ impl Capture {
         }
         self.options.pipeline.finish(&mut self.out);
         self.pass_on();
-        self.count();
+        let minutes = self.options.pipeline.take_all_minutes();
+        self.pass_minutes(minutes);
         if let Some(Err(error)) = self.options.recorder.as_mut().map(Recorder::flush) {
             tracing::error!(%error, "the recording could not be written to its end");
         }
@@ -107,13 +109,13 @@ impl Capture {
 
     fn drain(&mut self) -> usize {
         let CaptureOptions {
-            source,
+            drain,
             pipeline,
             recorder,
             ..
         } = &mut self.options;
         let out = &mut self.out;
-        source.drain(
+        drain.drain(
             |record| {
                 if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.append(record))
                 {
@@ -127,7 +129,6 @@ impl Capture {
     }
 
     fn housekeeping(&mut self) {
-        self.options.pipeline.sweep(&mut self.out);
         if self.out.len() >= EXCHANGE_BATCH_ROWS || self.passed_on_at.elapsed() >= PASS_ON_EVERY {
             self.pass_on();
             self.passed_on_at = Instant::now();
@@ -136,9 +137,10 @@ impl Capture {
             self.options.pipeline.set_anchor(ClockAnchor::now());
             self.clock_renewed_at = Instant::now();
         }
-        if self.counted_at.elapsed() >= Duration::from_secs(1) {
-            self.count();
-            self.counted_at = Instant::now();
+        if self.looked_at.elapsed() >= LOOK_EVERY {
+            let minutes = self.options.pipeline.take_minutes();
+            self.pass_minutes(minutes);
+            self.looked_at = Instant::now();
         }
     }
 
@@ -153,17 +155,11 @@ impl Capture {
         }
     }
 
-    fn count(&mut self) {
-        self.options.source.forward_log();
-        match self.options.source.counters() {
-            Ok(counters) => {
-                *self
-                    .options
-                    .counters
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = counters;
+    fn pass_minutes(&self, minutes: Vec<Minute>) {
+        for minute in minutes {
+            if self.options.minutes.try_send(minute).is_err() {
+                self.options.ledger.add(Line::HealthMinutesDropped, 1);
             }
-            Err(error) => tracing::warn!(%error, "the kernel's counters cannot be read"),
         }
     }
 }

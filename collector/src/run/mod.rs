@@ -2,6 +2,7 @@
 
 mod capture;
 mod doors;
+mod scout;
 mod watchdog;
 
 use std::sync::{
@@ -11,11 +12,12 @@ use std::sync::{
 
 use tokio::sync::mpsc;
 
-pub use capture::{CaptureOptions, KernelCounters, spawn_capture};
+pub use capture::{CaptureOptions, spawn_capture};
 pub use doors::SideDoors;
+pub use scout::{KernelCounters, Scout, SharedTlsReport, TlsReport, spawn_scout};
 pub use watchdog::{reason_for_silence, watch_for_silence};
 
-use crate::{exchange::Exchange, service_times::ServiceTimes, sink::Sink};
+use crate::{exchange::Exchange, health::Minute, service_times::ServiceTimes, sink::Sink};
 
 /// Tells the capture thread to end.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +41,7 @@ impl Stop {
 /// When the sink fails for good.
 pub async fn pump(
     mut batches: mpsc::Receiver<Vec<Exchange>>,
+    mut minutes: mpsc::Receiver<Minute>,
     sink: &mut impl Sink,
     mut times: ServiceTimes,
 ) -> anyhow::Result<()> {
@@ -53,8 +56,12 @@ pub async fn pump(
                 }
                 None => break,
             },
+            Some(minute) = minutes.recv() => sink.health(minute).await?,
             _ = tick.tick() => sink.tick().await?,
         }
+    }
+    while let Some(minute) = minutes.recv().await {
+        sink.health(minute).await?;
     }
     sink.finish().await
 }

@@ -3,17 +3,24 @@
 mod clickhouse;
 mod ndjson;
 mod rows;
+#[path = "spool.rs"]
 pub mod spool;
 
 pub use clickhouse::{ClickHouseSink, SpoolOptions};
 pub use ndjson::NdjsonSink;
 
-use crate::exchange::Exchange;
+use crate::{exchange::Exchange, health::Minute};
 
 /// A destination of exchanges. It owns its retries; an error means that the output is lost for good.
 pub trait Sink: Send {
     /// Takes a batch; returns once it is written or safely queued.
     fn write(&mut self, batch: Vec<Exchange>) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Takes a minute of connection health. Outputs without a place for it pass it over.
+    fn health(&mut self, minute: Minute) -> impl Future<Output = anyhow::Result<()>> + Send {
+        drop(minute);
+        std::future::ready(Ok(()))
+    }
 
     /// Called now and then without a batch, so that time-based flushing works.
     fn tick(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
@@ -36,6 +43,13 @@ impl Sink for AnySink {
         match self {
             Self::Ndjson(sink) => sink.write(batch).await,
             Self::ClickHouse(sink) => sink.write(batch).await,
+        }
+    }
+
+    async fn health(&mut self, minute: Minute) -> anyhow::Result<()> {
+        match self {
+            Self::Ndjson(sink) => sink.health(minute).await,
+            Self::ClickHouse(sink) => sink.health(minute).await,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The attached programs and their maps: the ring to drain, the ports to watch, hints back, counters.
+//! The attached programs and their maps: the ports to watch, the probes, the counters. The ring is `drain.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -7,18 +7,18 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray},
     programs::{ProbeKind, ProgramError, UProbe, uprobe::UProbeLinkId},
 };
 use aya_log::EbpfLogger;
-use ebpf_probes::abi::{COUNTER_COUNT, Counter, FlowKey, names, watch};
+use ebpf_probes::abi::{COUNTER_COUNT, Counter, names, watch};
 
 use super::{
     cgroup::{self, CgroupError},
+    drain::RecordDrain,
     loading::{self, Switches},
     pins::{Fixed, Pins},
 };
-use crate::connection::SkipHint;
 
 /// Why the kernel side cannot be had. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -106,13 +106,11 @@ enum Programs {
     Kept(Pins),
 }
 
-/// The attached programs. Dropping it detaches them, unless they are kept.
+/// The attached programs: what to watch, and what they count. Dropping it detaches them, unless they are kept.
 pub struct KernelSource {
     programs: Programs,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    ring: RingBuf<MapData>,
     ports: Array<MapData, u8>,
-    skips: BpfHashMap<MapData, FlowKeyPod, u32>,
     counters: PerCpuArray<MapData, [u64; COUNTER_COUNT as usize]>,
     tls_wanted: BpfHashMap<MapData, u32, u8>,
     tls_hits: BpfHashMap<MapData, u32, u64>,
@@ -130,18 +128,6 @@ impl std::fmt::Debug for KernelSource {
             .finish_non_exhaustive()
     }
 }
-
-/// The key of the skip map as aya wants to see it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct FlowKeyPod(FlowKey);
-
-#[expect(
-    unsafe_code,
-    reason = "the key crosses the kernel border as plain bytes"
-)]
-// SAFETY: FlowKey is repr(C), `Copy`, without padding or pointers; any bytes are a valid value.
-unsafe impl aya::Pod for FlowKeyPod {}
 
 /// Which side of connections to watch.
 #[derive(
@@ -182,7 +168,7 @@ impl KernelSource {
     ///
     /// # Errors
     /// See [`SourceError`].
-    pub fn attach(options: &AttachOptions<'_>) -> Result<Self, SourceError> {
+    pub fn attach(options: &AttachOptions<'_>) -> Result<(Self, RecordDrain), SourceError> {
         let (path, cgroup) = cgroup::open(options.cgroup)?;
         let fixed = Fixed {
             cgroup: &path,
@@ -193,14 +179,14 @@ impl KernelSource {
             .keep
             .map(|name| Pins::of(name, &fixed))
             .transpose()?;
-        let mut source = match pins {
+        let (mut source, drain) = match pins {
             Some(pins) if pins.is_there() => {
                 let switches = pins.switches();
                 let map = |name| pins.map(name);
                 let kept = Programs::Kept(pins.clone());
-                let mut source = Self::from_maps(map, kept, path, options.side, switches)?;
+                let (mut source, drain) = Self::from_maps(map, kept, path, options.side, switches)?;
                 source.resumed = true;
-                source
+                (source, drain)
             }
             Some(pins) => {
                 let (mut bpf, switches) = loading::load_hooks(options.tls, options.ring_bytes)?;
@@ -227,15 +213,16 @@ impl KernelSource {
                 }
                 let take = |name| maps.remove(name).ok_or(SourceError::Missing(name));
                 let ours = Programs::Ours(Box::new(bpf));
-                let mut source = Self::from_maps(take, ours, path, options.side, switches)?;
+                let (mut source, drain) =
+                    Self::from_maps(take, ours, path, options.side, switches)?;
                 source.logger = logger;
-                source
+                (source, drain)
             }
         };
         for port in options.ports {
             source.watch(*port)?;
         }
-        Ok(source)
+        Ok((source, drain))
     }
 
     fn from_maps(
@@ -244,21 +231,24 @@ impl KernelSource {
         cgroup: PathBuf,
         side: WatchSide,
         switches: Switches,
-    ) -> Result<Self, SourceError> {
-        Ok(Self {
+    ) -> Result<(Self, RecordDrain), SourceError> {
+        let drain = RecordDrain::new(
+            use_map(map(names::RING)?, names::RING)?,
+            use_map(map(names::SKIPS)?, names::SKIPS)?,
+        );
+        let source = Self {
             programs,
             logger: None,
             resumed: false,
-            ring: use_map(map(names::RING)?, names::RING)?,
             ports: use_map(map(names::PORTS)?, names::PORTS)?,
-            skips: use_map(map(names::SKIPS)?, names::SKIPS)?,
             counters: use_map(map(names::COUNTERS)?, names::COUNTERS)?,
             tls_wanted: use_map(map(names::TLS_WANTED)?, names::TLS_WANTED)?,
             tls_hits: use_map(map(names::TLS_HITS)?, names::TLS_HITS)?,
             cgroup,
             side,
             switches,
-        })
+        };
+        Ok((source, drain))
     }
 
     /// The cgroup the programs are attached to.
@@ -354,30 +344,6 @@ impl KernelSource {
             Programs::Ours(_) => Ok(()),
             Programs::Kept(pins) => pins.remove(),
         }
-    }
-
-    /// Takes records until the ring is empty or `enough` says so. Returns how many were taken.
-    pub fn drain(
-        &mut self,
-        mut take: impl FnMut(&[u8]) -> Option<SkipHint>,
-        enough: usize,
-    ) -> usize {
-        let mut taken = 0;
-        while taken < enough {
-            let Some(record) = self.ring.next() else {
-                break;
-            };
-            let hint = take(&record);
-            drop(record);
-            taken += 1;
-            if let Some(hint) = hint {
-                // A hint that does not arrive costs copying, nothing else.
-                if let Err(error) = self.skips.insert(FlowKeyPod(hint.flow), hint.until, 0) {
-                    tracing::debug!(%error, "a skip hint was not taken");
-                }
-            }
-        }
-        taken
     }
 
     /// The kernel's counters, summed over CPUs, by name.

@@ -28,6 +28,8 @@ pub struct Call {
     buffer: u64,
     /// Where the function puts the number of bytes; zero where it returns it.
     count_at: u64,
+    /// Bytes to be written; zero in a call that does not write.
+    to_write: u64,
     state: u64,
 }
 
@@ -74,7 +76,7 @@ const fn process_of(task: u64) -> u32 {
 }
 
 #[inline(always)]
-fn enter(session: u64, buffer: u64, count_at: u64) {
+fn enter(session: u64, buffer: u64, count_at: u64, to_write: u64) {
     let task = current_task();
     let process = process_of(task);
     if let Some(counters) = Counters::of_this_cpu() {
@@ -91,6 +93,7 @@ fn enter(session: u64, buffer: u64, count_at: u64) {
         session,
         buffer,
         count_at,
+        to_write,
         state: INSIDE,
     };
     // A full table costs this call's plain text, which then shows as a gap.
@@ -111,13 +114,19 @@ fn leave() -> Option<(u64, Call)> {
 
 #[uprobe]
 pub fn tls_write(ctx: ProbeContext) -> u32 {
-    enter(ctx.arg(0).unwrap_or(0), ctx.arg(1).unwrap_or(0), 0);
+    let to_write = ctx.arg::<u64>(2).unwrap_or(0) & 0x7fff_ffff;
+    enter(
+        ctx.arg(0).unwrap_or(0),
+        ctx.arg(1).unwrap_or(0),
+        0,
+        to_write,
+    );
     0
 }
 
 #[uprobe]
 pub fn tls_read(ctx: ProbeContext) -> u32 {
-    enter(ctx.arg(0).unwrap_or(0), ctx.arg(1).unwrap_or(0), 0);
+    enter(ctx.arg(0).unwrap_or(0), ctx.arg(1).unwrap_or(0), 0, 0);
     0
 }
 
@@ -127,6 +136,7 @@ pub fn tls_write_ex(ctx: ProbeContext) -> u32 {
         ctx.arg(0).unwrap_or(0),
         ctx.arg(1).unwrap_or(0),
         ctx.arg(3).unwrap_or(0),
+        ctx.arg(2).unwrap_or(0),
     );
     0
 }
@@ -137,6 +147,7 @@ pub fn tls_read_ex(ctx: ProbeContext) -> u32 {
         ctx.arg(0).unwrap_or(0),
         ctx.arg(1).unwrap_or(0),
         ctx.arg(3).unwrap_or(0),
+        0,
     );
     0
 }
@@ -169,7 +180,7 @@ pub fn tls_read_ex_done(ctx: RetProbeContext) -> u32 {
 #[uprobe]
 pub fn tls_handshake(ctx: ProbeContext) -> u32 {
     let session: u64 = ctx.arg(0).unwrap_or(0);
-    enter(session, 0, 0);
+    enter(session, 0, 0, 0);
     let key = SessionKey {
         session,
         process: u64::from(process_of(current_task())),
@@ -342,18 +353,18 @@ fn session_of(key: SessionKey, process: u32) -> Option<*mut Session> {
 /// Called for every segment that leaves a watched connection.
 #[inline(always)]
 pub fn join(ctx: &SkBuffContext, counters: Counters, header: &RecordHeader, payload_offset: u32) {
-    let mut start = [0_u8; 2];
-    // SAFETY: two bytes into a buffer of two; a shorter payload is an error.
+    let mut start = [0_u8; 5];
+    // SAFETY: five bytes into a buffer of five; a shorter payload is an error.
     let failed = unsafe {
         bpf_skb_load_bytes(
             ctx.as_ptr().cast(),
             payload_offset,
             start.as_mut_ptr().cast(),
-            2,
+            5,
         )
     };
-    let is_tls_record = start[0] >= 20 && start[0] <= 23 && start[1] == 3;
-    if failed != 0 || !is_tls_record {
+    let is_record = start[0] >= HANDSHAKE && start[0] <= APPLICATION_DATA && start[1] == 3;
+    if failed != 0 || !is_record {
         return;
     }
     let Some(call) = TLS_CALLS.get_ptr_mut(header.task) else {
@@ -361,7 +372,7 @@ pub fn join(ctx: &SkBuffContext, counters: Counters, header: &RecordHeader, payl
     };
     // SAFETY: the entry belongs to this thread.
     let seen = unsafe { *call };
-    if seen.state == DONE {
+    if seen.state == DONE || !is_of_this_call(&seen, &start) {
         return;
     }
     if seen.state == RETURNED {
@@ -398,6 +409,29 @@ pub fn join(ctx: &SkBuffContext, counters: Counters, header: &RecordHeader, payl
     let stand_in = OfSession(FlowKey::of_session(seen.session, process));
     emit::slot::<{ size_of::<FlowKey>() }>(ctx, counters, joined, &stand_in);
 }
+
+/// Whether a thread's call can have made this record. Softirqs borrow the thread that happens to run, and may send
+/// what another process has waiting: so data must fit the length being written, and nothing else makes data.
+#[inline(always)]
+fn is_of_this_call(call: &Call, record: &[u8; 5]) -> bool {
+    /// What the ciphers add to a record: tag, nonce, padding.
+    const ADDED: core::ops::RangeInclusive<u64> = 16..=96;
+    const RECORD_BYTES_MAX: u64 = 16_384;
+    if record[0] == HANDSHAKE {
+        return call.to_write == 0;
+    }
+    let bytes = u64::from(record[3]) << 8 | u64::from(record[4]);
+    let plain = if call.to_write > RECORD_BYTES_MAX {
+        RECORD_BYTES_MAX
+    } else {
+        call.to_write
+    };
+    plain > 0 && bytes >= plain + *ADDED.start() && bytes <= plain + *ADDED.end()
+}
+
+/// Content types of records.
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
 
 struct OfSession(FlowKey);
 

@@ -1,0 +1,147 @@
+//! From what was seen to an exchange: service, route, event, ids.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use ebpf_probes::abi::watch;
+
+use super::{ConnectionKey, Listeners, PipelineConfig};
+use crate::{
+    clock::ClockAnchor,
+    exchange::{Exchange, Role},
+    pairing::InFlight,
+    trace_context::{TraceParent, derive_ids},
+};
+
+/// What is known of the connection that carried an exchange.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Carried {
+    pub(super) tls: bool,
+    /// Who opened it, when that was on this host.
+    pub(super) opener: Option<super::OpenedBy>,
+}
+
+/// Names what was seen.
+pub(super) struct Namer {
+    pub(super) config: PipelineConfig,
+    pub(super) listeners: Box<dyn Listeners>,
+    pub(super) anchor: ClockAnchor,
+}
+
+impl Namer {
+    pub(super) fn name(
+        &mut self,
+        key: &ConnectionKey,
+        carried: &Carried,
+        seen: InFlight,
+    ) -> Exchange {
+        let flow = &key.client_to_server;
+        let listener = self.listeners.of_port(flow.destination_port);
+        let outcome = seen.outcome();
+        let route = seen.path.as_deref().map(|path| {
+            self.config
+                .routes
+                .route(listener.service.as_deref().unwrap_or_default(), path)
+        });
+        let event = route.as_deref().and_then(|route| {
+            self.config.events.name(
+                listener.service.as_deref(),
+                seen.method.as_deref(),
+                route,
+                seen.status,
+            )
+        });
+        let (request, response) = (seen.request_facts, seen.response_facts);
+        let ids = derive_ids(&[
+            &flow.source_address,
+            &flow.source_port.to_le_bytes(),
+            &flow.destination_port.to_le_bytes(),
+            &seen.started.0.to_le_bytes(),
+            &[key.side],
+        ]);
+        let mut attributes: BTreeMap<String, String> = request.attributes;
+        if let Some(status) = seen.grpc_status {
+            attributes.insert("grpc_status".to_owned(), status.to_string());
+        }
+        attributes.extend(listener.attributes.iter().cloned());
+        if let Some(opener) = &carried.opener {
+            self.name_opener(opener, &mut attributes);
+        }
+        let answered_by = (key.side == watch::SERVER)
+            .then_some(seen.task)
+            .flatten()
+            .map(|task| task.process)
+            .filter(|process| listener.pids.is_empty() || listener.pids.contains(process));
+        let (trace_id, parent_span_id) =
+            trace_of(request.trace, response.trace, ids.0, &mut attributes);
+        Exchange {
+            timestamp: self.anchor.to_unix(seen.started),
+            duration_ns: seen.ended.since(seen.started),
+            ttfb_ns: seen.response_started.map(|at| at.since(seen.started)),
+            role: if key.side == watch::SERVER {
+                Role::Server
+            } else {
+                Role::Client
+            },
+            service: listener.service.clone(),
+            pid: answered_by.or(listener.pid),
+            process: listener.process.clone(),
+            method: seen.method,
+            path: seen.path,
+            route,
+            host: request.host,
+            status_code: seen.status,
+            protocol: seen.protocol.as_str(),
+            tls: carried.tls,
+            request_bytes: seen.request_bytes,
+            response_bytes: seen.response_bytes,
+            client_address: ip(flow.source_address),
+            client_port: flow.source_port,
+            server_address: ip(flow.destination_address),
+            server_port: flow.destination_port,
+            tenant_id: request.tenant.or(response.tenant),
+            user_id: request.user.or(response.user),
+            session_id: request.session.or(response.session),
+            trace_id: Some(trace_id),
+            span_id: Some(ids.1),
+            parent_span_id,
+            event,
+            outcome,
+            attributes,
+        }
+    }
+}
+
+impl Namer {
+    /// The calling end, when it is on this host: with the server's name this is an edge of the service map.
+    fn name_opener(&mut self, opener: &super::OpenedBy, attributes: &mut BTreeMap<String, String>) {
+        let service = self.listeners.service_of(opener.task.process);
+        let service = service.unwrap_or_else(|| opener.command.clone());
+        attributes.insert("client_service".to_owned(), service);
+        attributes.insert("client_process".to_owned(), opener.command.clone());
+        attributes.insert("client_pid".to_owned(), opener.task.process.to_string());
+    }
+}
+
+/// Trace id and parent: the request's, else the trace that the service says it began, else our own.
+fn trace_of(
+    request: Option<TraceParent>,
+    response: Option<TraceParent>,
+    derived: String,
+    attributes: &mut BTreeMap<String, String>,
+) -> (String, Option<String>) {
+    match (request, response) {
+        (Some(parent), _) => (parent.trace_id, Some(parent.span_id)),
+        (None, Some(answer)) => {
+            attributes.insert("service_span_id".to_owned(), answer.span_id);
+            (answer.trace_id, None)
+        }
+        (None, None) => (derived, None),
+    }
+}
+
+fn ip(address: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(address).to_canonical()
+}
