@@ -209,6 +209,8 @@ pub enum Output {
     Stdout,
     /// NDJSON into a file, appended.
     File(PathBuf),
+    /// Nowhere: everything is decoded and counted, nothing written.
+    None,
 }
 
 impl std::str::FromStr for Output {
@@ -216,10 +218,11 @@ impl std::str::FromStr for Output {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("ndjson:") {
+            None if text == "none" => Ok(Self::None),
             Some("-") => Ok(Self::Stdout),
             Some(path) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
             _ => Err(format!(
-                "`{text}` is no output: write ndjson:FILE or ndjson:-"
+                "`{text}` is no output: write ndjson:FILE, ndjson:- or none"
             )),
         }
     }

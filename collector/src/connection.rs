@@ -187,8 +187,16 @@ impl Connection {
         layer.plaintext(side, header, captured, around, done)
     }
 
+    /// Forgets a connection that has ended: what the process has not read by now, it never will.
+    pub fn bury(&mut self, around: &Surroundings<'_>, done: &mut Vec<InFlight>) {
+        if let Carrier::Tls(layer) = &mut self.carrier {
+            layer.bury(around, done);
+        }
+        self.abandon(around, done);
+    }
+
     /// Ends the connection from outside: evicted, idle, or the collector stops.
-    pub fn abandon(&mut self, around: &Surroundings<'_>, done: &mut Vec<InFlight>) {
+    fn abandon(&mut self, around: &Surroundings<'_>, done: &mut Vec<InFlight>) {
         match &mut self.carrier {
             Carrier::Clear(conversation) => conversation.abandon(around, done),
             Carrier::Tls(layer) => layer.abandon(around, done),
@@ -258,10 +266,7 @@ impl Connection {
         match &mut self.carrier {
             Carrier::Clear(conversation) => conversation.end(at, reset, around, done),
             Carrier::Tls(layer) => {
-                // A second end tells nothing new, and nothing may be counted twice.
-                if !self.closed {
-                    layer.end(at, reset, around, done);
-                }
+                layer.wire_ended(at, reset, around, done);
                 if let Some(outcome) = layer.wire.take_outcome() {
                     self.health.handshake(outcome);
                 }

@@ -146,3 +146,12 @@ pub struct Exchange {
 fn rfc3339<S: Serializer>(at: &UnixNanos, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&at.to_rfc3339())
 }
+
+/// Exchanges on their way to a sink.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExchangeBatch {
+    /// In the order in which they were completed.
+    pub exchanges: Vec<Exchange>,
+    /// Index of the last record read: everything that was completed by it is in this batch or an earlier one.
+    pub position: u64,
+}

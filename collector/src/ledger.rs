@@ -83,6 +83,10 @@ ledger! {
     ExchangesTruncated => "exchanges_truncated", Flow;
     /// Of them, ended by the connection.
     ExchangesAborted => "exchanges_aborted", Flow;
+    /// Exchanges made again after a restart that an earlier collector had delivered.
+    ExchangesDeliveredBefore => "exchanges_delivered_before", Intentional;
+    /// Writes of the journal that failed: a kill would lose what is in flight.
+    JournalFailures => "journal_failures", Intentional;
     /// Exchanges written or durably stored.
     ExchangesStored => "exchanges_stored", Flow;
     /// Exchanges dropped because the spool was full.

@@ -16,6 +16,7 @@ pub mod facts;
 pub mod health;
 pub mod http;
 pub mod http2;
+pub mod journal;
 pub mod ledger;
 pub mod limits;
 pub mod metrics;

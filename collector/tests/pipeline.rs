@@ -104,7 +104,10 @@ fn run(records: &[Vec<u8>]) -> (Vec<Exchange>, Arc<Ledger>) {
         events: EventRules::default(),
         routes: Routes::default(),
     };
-    let listeners = Box::new(NamedListeners(HashMap::from([(80, "shop".to_owned())])));
+    let listeners = Box::new(NamedListeners::new(HashMap::from([(
+        80,
+        "shop".to_owned(),
+    )])));
     let anchor = ClockAnchor::fixed(UnixNanos(0), MonotonicNs(0));
     let mut pipeline = Pipeline::new(config, listeners, Arc::clone(&ledger), anchor);
     let mut out = Vec::new();
@@ -310,8 +313,8 @@ fn a_connection_older_than_the_capture_is_joined_at_the_next_message() {
 #[test]
 fn bad_input_is_counted_and_never_a_panic() {
     let cases: [(&[u8], Line); 3] = [
-        (b"\x16\x03\x01\x02\x00", Line::ForeignTls),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Line::ForeignHttp2),
+        (b"\x16\x03\x01\x02\x00", Line::ConnectionsTls),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Line::ConnectionsHttp2),
         (b"\x00\x01\x02 binary", Line::ForeignOther),
     ];
     for (bytes, line) in cases {

@@ -5,14 +5,16 @@
 //!
 //! It reads `/proc` and may take milliseconds, so it has no place on the capture thread or in an async task.
 
+mod sockets;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    fmt, fs,
-    io::{self, BufRead as _, BufReader},
+    fmt, fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use self::sockets::{SOCKETS_MAX, Socket, inode_of, read_tables};
 use super::process::{Process, Processes};
 
 /// Descriptors of young processes and of known owners are searched again after this long even when no socket came
@@ -24,8 +26,6 @@ const YOUNG_FOR: Duration = Duration::from_secs(30);
 const SEARCH_ALL_AFTER: Duration = Duration::from_mins(1);
 /// While listeners keep coming and going, searches take at most one part in this many of the time.
 const SEARCH_SHARE: u32 = 10;
-/// Listening sockets looked at.
-const SOCKETS_MAX: usize = 16_384;
 /// Processes looked at.
 const PROCESSES_MAX: usize = 65_536;
 /// Network namespaces looked at.
@@ -126,14 +126,6 @@ impl fmt::Display for Detail {
         }
         f.write_str(&sentences.join("; "))
     }
-}
-
-/// A listening socket. Inode numbers of sockets are unique over all network namespaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Socket {
-    port: u16,
-    inode: u64,
-    namespace: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -478,51 +470,6 @@ fn compare(before: &BTreeMap<u16, PortOwner>, after: &BTreeMap<u16, PortOwner>) 
     changes
 }
 
-/// Reads `tcp` and `tcp6` of a namespace; false when neither could be.
-fn read_tables(folder: &Path, namespace: u64, sockets: &mut BTreeSet<Socket>) -> bool {
-    let mut any = false;
-    for name in ["tcp", "tcp6"] {
-        let Ok(file) = fs::File::open(folder.join(name)) else {
-            continue;
-        };
-        any = true;
-        // The kernel lists listening sockets before all others, of which there may be very many.
-        let listening = BufReader::new(file)
-            .lines()
-            .skip(1)
-            .map_while(Result::ok)
-            .map_while(|line| listening_socket(&line))
-            .take(SOCKETS_MAX);
-        sockets.extend(listening.map(|(port, inode)| Socket {
-            port,
-            inode,
-            namespace,
-        }));
-    }
-    any
-}
-
-/// Port and inode of a line of `/proc/net/tcp` in state LISTEN (0A).
-fn listening_socket(line: &str) -> Option<(u16, u64)> {
-    let mut fields = line.split_ascii_whitespace();
-    let (_, port) = fields.nth(1)?.rsplit_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    if fields.nth(1)? != "0A" {
-        return None;
-    }
-    Some((port, fields.nth(5)?.parse().ok()?))
-}
-
-/// The number in `socket:[123]` or `net:[123]`.
-fn inode_of(link: &Path, prefix: &[u8]) -> Option<u64> {
-    let number = link
-        .as_os_str()
-        .as_encoded_bytes()
-        .strip_prefix(prefix)?
-        .strip_suffix(b"]")?;
-    std::str::from_utf8(number).ok()?.parse().ok()
-}
-
 /// Whether the process is simply no more, which is no lack of rights.
 fn has_ended(error: &io::Error) -> bool {
     const ESRCH: i32 = 3;
@@ -664,10 +611,10 @@ mod tests {
         );
         proc.table(1, &[(80, 50), (81, 51)]);
         proc.process(22, "shop", 100, &[51]);
-        let (changes, searches) = at(12);
+        let (changes, searches) = at(19);
         assert_eq!((ports(&changes.added), searches), (vec![81], 3));
         proc.table(1, &[(81, 51)]);
-        let (changes, searches) = at(14);
+        let (changes, searches) = at(20);
         assert_eq!((changes.gone, searches), (vec![80], 3), "none came");
     }
 
@@ -783,32 +730,6 @@ mod tests {
         assert!(owner.pids.contains(&std::process::id()));
         drop(socket);
         assert_eq!(discovery.refresh().gone, [port]);
-    }
-
-    #[test]
-    fn the_kernel_lists_listening_sockets_first() {
-        let listeners: Vec<_> = (0..8)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let connections: Vec<_> = listeners
-            .iter()
-            .map(|listener| std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap())
-            .collect();
-        let mut sockets = BTreeSet::new();
-        assert!(read_tables(Path::new("/proc/self/net"), 0, &mut sockets));
-        for listener in &listeners {
-            let port = listener.local_addr().unwrap().port();
-            assert!(sockets.iter().any(|socket| socket.port == port));
-        }
-        let whole = fs::read_to_string("/proc/self/net/tcp").unwrap();
-        let mut kinds: Vec<bool> = whole
-            .lines()
-            .skip(1)
-            .map(|line| listening_socket(line).is_some())
-            .collect();
-        assert!(kinds.contains(&false), "{} connections", connections.len());
-        kinds.dedup();
-        assert_eq!(kinds, [true, false]);
     }
 
     /// Ends the process when the test does.

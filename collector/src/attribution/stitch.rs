@@ -39,7 +39,8 @@ const SAME_THREAD: (f32, &str) = (0.8, "same thread");
 pub struct ServerSpan {
     /// Names the request until its end; unique among those that are open.
     pub key: u64,
-    /// The process that serves it: the very worker, not the owner of the port.
+    /// The process that serves it. When its worker is not known yet, any number that stands for all owners of the
+    /// port, in their calls as well: threads are unique over processes, so the rules hold for such a group.
     pub pid: u32,
     /// First byte of the request.
     pub started: MonotonicNs,
@@ -50,7 +51,7 @@ pub struct ServerSpan {
 pub struct Call {
     /// Names the call in its [`Resolved`].
     pub id: u64,
-    /// The process that made it.
+    /// The process that made it, or the number of its group.
     pub pid: u32,
     /// The thread that wrote its first byte, when the kernel saw it.
     pub thread: Option<u32>,
@@ -89,7 +90,8 @@ pub struct Resolved {
 pub struct StitchCounts {
     /// Requests not followed because too many were open, or too many processes.
     pub spans_refused: u64,
-    /// Ended requests forgotten before their time.
+    /// Ended requests forgotten before their time. Usual above 2,000 requests a second, and of no consequence unless
+    /// calls take as long as the remembered requests reach back.
     pub spans_crowded_out: u64,
     /// Calls resolved before their candidates had ended because too many were held.
     pub calls_crowded_out: u64,
@@ -442,6 +444,7 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
+    const NONE: [&str; 0] = [];
 
     /// A stitcher whose records are written down in milliseconds.
     #[derive(Default)]
@@ -480,30 +483,29 @@ mod tests {
             self
         }
 
-        /// Id, parent's span and confidence, candidates of all that is resolved.
-        fn told(&mut self, now: u64) -> Vec<(u64, Option<(String, f32)>, u32)> {
+        /// All that is resolved, as `call: parent's span and confidence of candidates`.
+        fn told(&mut self, now: u64) -> Vec<String> {
             let mut out = Vec::new();
             self.0.resolved(MonotonicNs(now * MS), &mut out);
             out.into_iter()
                 .map(|resolved| {
-                    let parent = resolved.parent.map(|it| (it.span_id, it.confidence));
-                    (resolved.id, parent, resolved.candidates)
+                    let parent = resolved.parent.map_or_else(
+                        || "none".to_owned(),
+                        |it| format!("{} {}", it.span_id, it.confidence),
+                    );
+                    format!("{}: {parent} of {}", resolved.id, resolved.candidates)
                 })
                 .collect()
         }
-    }
-
-    fn parent(name: &str, confidence: f32) -> Option<(String, f32)> {
-        Some((name.to_owned(), confidence))
     }
 
     #[test]
     fn a_lone_request_is_the_parent_once_it_has_ended() {
         let mut story = Story::default();
         story.begin(1, 10).call(7, None, 11, 12);
-        assert_eq!(story.told(12), []);
+        assert_eq!(story.told(12), NONE);
         story.end(1, 13, None);
-        assert_eq!(story.told(13), [(7, parent("s1", 0.9), 1)]);
+        assert_eq!(story.told(13), ["7: s1 0.9 of 1"]);
     }
 
     #[test]
@@ -512,7 +514,7 @@ mod tests {
         story.call(1, None, 5, 6).begin(1, 10);
         story.call(2, None, 9, 11).call(3, None, 10, 11);
         story.end(1, 12, None).call(4, None, 13, 14);
-        let none: Vec<_> = (1..=4).map(|id| (id, None, 0)).collect();
+        let none: Vec<_> = (1..=4).map(|id| format!("{id}: none of 0")).collect();
         assert_eq!(story.told(14), none);
     }
 
@@ -521,7 +523,7 @@ mod tests {
         let mut story = Story::default();
         story.begin(1, 10).begin(2, 12).call(7, None, 11, 13);
         story.end(1, 14, None);
-        assert_eq!(story.told(14), [(7, parent("s1", 0.9), 1)]);
+        assert_eq!(story.told(14), ["7: s1 0.9 of 1"]);
     }
 
     #[test]
@@ -529,7 +531,7 @@ mod tests {
         let mut story = Story::default();
         story.begin(1, 10).end(1, 12, Some(3));
         story.begin(2, 13).call(7, Some(3), 11, 20);
-        assert_eq!(story.told(20), [(7, parent("s1", 0.9), 1)]);
+        assert_eq!(story.told(20), ["7: s1 0.9 of 1"]);
     }
 
     #[test]
@@ -539,13 +541,13 @@ mod tests {
         story.call(7, Some(42), 11, 12).call(8, None, 11, 12);
         assert_eq!(
             story.told(12),
-            [(8, None, 3)],
+            ["8: none of 3"],
             "without a thread, nothing to wait for"
         );
         story.end(1, 13, Some(41)).end(2, 14, Some(42));
-        assert_eq!(story.told(14), []);
+        assert_eq!(story.told(14), NONE);
         story.end(3, 15, Some(43));
-        assert_eq!(story.told(15), [(7, parent("s2", 0.8), 3)]);
+        assert_eq!(story.told(15), ["7: s2 0.8 of 3"]);
     }
 
     #[test]
@@ -556,7 +558,7 @@ mod tests {
             let mut story = Story::default();
             story.begin(1, 10).begin(2, 10).call(7, Some(42), 11, 12);
             story.end(1, 13, threads[0]).end(2, 14, threads[1]);
-            assert_eq!(story.told(14), [(7, None, 2)], "{threads:?}");
+            assert_eq!(story.told(14), ["7: none of 2"], "{threads:?}");
         }
     }
 
@@ -566,10 +568,10 @@ mod tests {
         story.begin(1, 10).begin(2, 10).begin(3, 10);
         story.end(1, 12, Some(42)).call(7, Some(42), 11, 13);
         story.end(2, 14, Some(42)).end(3, 15, Some(43));
-        assert_eq!(story.told(15), [(7, None, 3)]);
+        assert_eq!(story.told(15), ["7: none of 3"]);
         // It is remembered for the next.
         story.begin(4, 20).begin(5, 20).call(8, Some(42), 21, 22);
-        assert_eq!(story.told(22), [(8, None, 2)]);
+        assert_eq!(story.told(22), ["8: none of 2"]);
     }
 
     #[test]
@@ -581,11 +583,11 @@ mod tests {
             .call(7, Some(42), 13, 14)
             .call(8, Some(43), 13, 14);
         story.end(2, 15, Some(42));
-        assert_eq!(story.told(15), [(7, parent("s2", 0.8), 1), (8, None, 1)]);
+        assert_eq!(story.told(15), ["7: s2 0.8 of 1", "8: none of 1"]);
         // Long after, nobody is at work on it any more.
         story.begin(3, 31_000).call(9, Some(43), 31_001, 31_002);
         story.end(3, 31_003, Some(42));
-        assert_eq!(story.told(31_003), [(9, parent("s3", 0.9), 1)]);
+        assert_eq!(story.told(31_003), ["9: s3 0.9 of 1"]);
     }
 
     #[test]
@@ -597,18 +599,18 @@ mod tests {
             started: MonotonicNs(0),
         });
         story.call(7, None, 1, 2);
-        assert_eq!(story.told(2), [(7, None, 0)]);
+        assert_eq!(story.told(2), ["7: none of 0"]);
     }
 
     #[test]
     fn a_call_is_given_up_after_the_time_limit() {
         let mut story = Story::default();
         story.begin(1, 10).call(7, None, 11, 12);
-        assert_eq!(story.told(30_012), []);
-        assert_eq!(story.told(30_013), [(7, None, 1)]);
+        assert_eq!(story.told(30_012), NONE);
+        assert_eq!(story.told(30_013), ["7: none of 1"]);
         assert_eq!(story.0.counts().calls_timed_out, 1);
         story.end(1, 30_014, None);
-        assert_eq!(story.told(90_000), []);
+        assert_eq!(story.told(90_000), NONE);
         assert!(story.0.processes.is_empty(), "nothing is left behind");
     }
 
@@ -616,13 +618,10 @@ mod tests {
     fn a_call_whose_candidates_may_be_forgotten_gets_no_parent() {
         let mut story = Story::default();
         story.begin(1, 10).begin(2, 10).end(1, 12, None);
-        assert_eq!(story.told(40_000), [], "the first request is forgotten");
+        assert_eq!(story.told(40_000), NONE, "the first request is forgotten");
         story.call(7, None, 11, 40_001).call(8, None, 13, 40_001);
         story.end(2, 40_002, None);
-        assert_eq!(
-            story.told(40_002),
-            [(7, None, 1), (8, parent("s2", 0.9), 1)]
-        );
+        assert_eq!(story.told(40_002), ["7: none of 1", "8: s2 0.9 of 1"]);
     }
 
     #[test]
@@ -632,7 +631,7 @@ mod tests {
         for id in 0..HELD_CALLS_MAX as u64 + 2 {
             story.call(id, None, 11, 12);
         }
-        assert_eq!(story.told(12), [(0, None, 1), (1, None, 1)]);
+        assert_eq!(story.told(12), ["0: none of 1", "1: none of 1"]);
         assert_eq!(story.0.counts().calls_crowded_out, 2);
         story.end(1, 13, None);
         assert_eq!(story.told(13).len(), HELD_CALLS_MAX);
@@ -649,7 +648,7 @@ mod tests {
             story.end(key, 11, None);
         }
         story.call(7, None, 12, 13).end(0, 14, None);
-        assert_eq!(story.told(14), [(7, None, 1)]);
+        assert_eq!(story.told(14), ["7: none of 1"]);
         assert_eq!(story.0.ended.len(), ENDED_SPANS_MAX);
     }
 
@@ -661,8 +660,6 @@ mod tests {
         }
         assert_eq!(story.0.ended.len(), ENDED_SPANS_MAX);
         assert_eq!(story.0.counts().spans_crowded_out, 3);
-        story.begin(1, 70_000).call(7, None, 10, 70_001);
-        assert_eq!(story.told(70_001)[0].1, None);
     }
 
     /// How a simulated service runs its requests.
@@ -707,16 +704,16 @@ mod tests {
     /// client on the way (0: none).
     fn simulate(model: Model, seed: u64, requests: u64, gap_us: u64, abandoned: u64) -> Simulated {
         let mut dice = Dice(seed);
-        let mut free_at = vec![0; 64];
+        let mut free_at = [0; 64];
         let (mut arrival, mut timed, mut spans, mut calls) =
             (0, Vec::new(), Vec::new(), Vec::new());
         for key in 0..requests {
             arrival += dice.roll(gap_us * 1_000);
             let (mut now, mut thread) = match model {
                 Model::ThreadPerRequest(threads) => {
-                    let pool = (0..threads).min_by_key(|thread| free_at[*thread as usize]);
-                    let thread = pool.unwrap();
-                    (arrival.max(free_at[thread as usize]), thread)
+                    let free = (0..threads).zip(free_at).min_by_key(|(_, at)| *at);
+                    let (thread, at) = free.unwrap();
+                    (arrival.max(at), thread)
                 }
                 Model::OneThread | Model::Migrating(_) => (arrival, 0),
             };
@@ -860,29 +857,60 @@ mod tests {
         }
     }
 
+    /// Over some seeds: right claims, wrong claims and requests in flight at a call, each per thousand calls.
+    fn rates(model: Model, gap_us: u64, abandoned: u64) -> (usize, usize, usize) {
+        let (mut right, mut wrong, mut calls, mut in_flight) = (0, 0, 0, 0);
+        for seed in 0..4 {
+            let simulated = simulate(model, seed, 600, gap_us, abandoned);
+            let judged = judge(&simulated, &replay(&simulated, 10));
+            right += judged.0;
+            wrong += judged.1;
+            calls += simulated.truth.len();
+            in_flight += simulated
+                .truth
+                .iter()
+                .map(|truth| truth.1 as usize)
+                .sum::<usize>();
+        }
+        let [right, wrong, in_flight] =
+            [right, wrong, in_flight].map(|count| (count * 1_000).div_ceil(calls));
+        println!(
+            "{model:?}, one in {abandoned} abandoned; per thousand: {in_flight} in flight, {right} right, {wrong} wrong"
+        );
+        (right, wrong, in_flight)
+    }
+
+    /// How much is resolved, so that a change of the rules shows what it costs. `--nocapture` prints the table.
     #[test]
-    fn rates() {
-        for abandoned in [0, 100, 20] {
-            for model in [
-                Model::ThreadPerRequest(8),
-                Model::ThreadPerRequest(64),
-                Model::OneThread,
-                Model::Migrating(2),
-                Model::Migrating(8),
-            ] {
-                for gap_us in [40_000, 10_000, 3_000, 1_000] {
-                    let simulated = simulate(model, 7, 5_000, gap_us, abandoned);
-                    let (right, wrong, none) = judge(&simulated, &replay(&simulated, 10));
-                    let mean: f64 = simulated.truth.iter().map(|t| f64::from(t.1)).sum::<f64>()
-                        / simulated.truth.len() as f64;
-                    println!(
-                        "aband 1/{abandoned} {model:?} gap {gap_us} us, {mean:.1} in flight: right {:.1}% wrong {:.2}% none {:.1}%  ({right} {wrong} {none})",
-                        100.0 * right as f64 / (right + wrong + none) as f64,
-                        100.0 * wrong as f64 / (right + wrong + none) as f64,
-                        100.0 * none as f64 / (right + wrong + none) as f64
-                    );
-                }
+    fn claims_are_many_where_they_can_be_and_keep_their_confidence_everywhere() {
+        let gaps_us = [40_000, 10_000, 3_000, 1_000];
+        let models = [
+            Model::ThreadPerRequest(64),
+            Model::OneThread,
+            Model::Migrating(8),
+        ];
+        for gap_us in gaps_us {
+            let (right, wrong, _) = rates(models[0], gap_us, 0);
+            assert_eq!((right, wrong), (1_000, 0));
+        }
+        for (gap_us, least) in gaps_us.into_iter().zip([850, 500, 30, 0]) {
+            for model in [models[1], models[2]] {
+                let (right, wrong, _) = rates(model, gap_us, 0);
+                assert!(right >= least && wrong <= 5, "{model:?}: {right} {wrong}");
             }
         }
+        for model in models {
+            for gap_us in gaps_us {
+                let (right, wrong, _) = rates(model, gap_us, 20);
+                let claimed = right + wrong;
+                assert!(
+                    claimed < 10 || wrong * 10 <= claimed,
+                    "{model:?}: {right} {wrong}"
+                );
+            }
+        }
+        // More requests than threads: a waiting request will be answered by the thread that made the call, too.
+        let (right, wrong, in_flight) = rates(Model::ThreadPerRequest(8), 1_000, 0);
+        assert!(in_flight > 16_000 && right < 500 && wrong == 0);
     }
 }

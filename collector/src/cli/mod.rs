@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and the exit codes (0 done, 1 failed, 2 bad usage).
 
+mod detach;
 mod doctor;
 mod replay;
 mod run;
@@ -30,8 +31,21 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Say what this kernel offers, hook by hook, and what is lost where one is off.
     Doctor,
+    /// End a capture that was kept with `run --keep`.
+    Detach(DetachArgs),
     /// Run the pipeline over a recording made with `run --record`; needs no privileges.
     Replay(ReplayArgs),
+}
+
+/// Arguments of `detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// The name given to `--keep`.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The folder given to `--state`.
+    #[arg(long, value_name = "DIR", default_value = "/run/weir")]
+    pub state: PathBuf,
 }
 
 /// Arguments of `replay`.
@@ -69,7 +83,10 @@ pub struct RunArgs {
     /// Keep capturing under this name while no collector runs, for restarts without a gap; `collector detach` ends it.
     #[arg(long, value_name = "NAME")]
     pub keep: Option<String>,
-    /// Where exchanges go as NDJSON: `ndjson:FILE` or `ndjson:-`.
+    /// Folder for what a kept capture needs to be taken up again; best in memory.
+    #[arg(long, value_name = "DIR", default_value = "/run/weir")]
+    pub state: PathBuf,
+    /// Where exchanges go: `ndjson:FILE`, `ndjson:-`, or `none`.
     #[arg(long, value_name = "OUTPUT")]
     pub output: Option<Output>,
     /// Where exchanges and spans go instead: a ClickHouse, embedded or a server.
@@ -129,6 +146,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Doctor => doctor::run(),
+        Command::Detach(args) => detach::run(&args),
         Command::Replay(args) => replay::run(&args),
     };
     weir_settings::end(result, <dyn std::error::Error>::is::<ConfigError>)

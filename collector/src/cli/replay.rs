@@ -6,7 +6,8 @@ use anyhow::Context as _;
 
 use super::ReplayArgs;
 use crate::{
-    config::FileConfig,
+    config::{FileConfig, Output},
+    exchange::{Exchange, ExchangeBatch},
     ledger::{Ledger, Line},
     limits::EXCHANGE_BATCH_ROWS,
     pipeline::Pipeline,
@@ -21,7 +22,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let mut recording = Recording::open(BufReader::new(file))
         .with_context(|| format!("in {}", args.recording.display()))?;
     let ledger = Arc::new(Ledger::default());
-    let mut sink = NdjsonSink::open(&args.output, Arc::clone(&ledger))?;
+    let mut sink = NdjsonSink::open(&args.output, Arc::clone(&ledger), None)?;
     let listeners = Box::new(NamedListeners::new(config.names()));
     let mut pipeline = Pipeline::new(
         config.pipeline(),
@@ -40,11 +41,14 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         // Nobody is there to take a hint: what was not copied is not in the recording either.
         pipeline.record(record, &mut exchanges);
         if exchanges.len() >= EXCHANGE_BATCH_ROWS {
-            runtime.block_on(sink.write(std::mem::take(&mut exchanges)))?;
+            let exchanges = std::mem::take(&mut exchanges);
+            if args.output != Output::None {
+                runtime.block_on(sink.write(batch_of(exchanges)))?;
+            }
         }
     }
     pipeline.finish(&mut exchanges);
-    runtime.block_on(sink.write(exchanges))?;
+    runtime.block_on(sink.write(batch_of(exchanges)))?;
     runtime.block_on(sink.finish())?;
     tracing::info!(
         records = ledger.get(Line::RecordsRead),
@@ -53,4 +57,11 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         "replayed"
     );
     Ok(())
+}
+
+const fn batch_of(exchanges: Vec<Exchange>) -> ExchangeBatch {
+    ExchangeBatch {
+        exchanges,
+        position: 0,
+    }
 }

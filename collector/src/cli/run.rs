@@ -19,11 +19,11 @@ use crate::{
     metrics, otlp,
     pipeline::{Listeners as _, Pipeline},
     run::{
-        CaptureOptions, KernelCounters, Scout, SideDoors, Stop, pump, reason_for_silence,
-        spawn_capture, spawn_scout, watch_for_silence,
+        CaptureOptions, HadDelivered, KernelCounters, Scout, SideDoors, Stop, open_journal, pump,
+        reason_for_silence, spawn_capture, spawn_scout, take_up, watch_for_silence,
     },
     service_times::ServiceTimes,
-    sink::{AnySink, ClickHouseSink, NdjsonSink, SpoolOptions},
+    sink::{AnySink, ClickHouseSink, Delivered, NdjsonSink, SpoolOptions},
     source::{AttachOptions, KernelSource, recording::Recorder},
 };
 
@@ -54,8 +54,8 @@ async fn capture(
     let mut times = ServiceTimes::default();
     file.names().values().for_each(|name| times.announce(name));
     let stop = Stop::default();
-    let mut sink = open_sink(args, &ledger)?;
-    let (source, drain) = KernelSource::attach(&AttachOptions {
+    let (mut sink, delivered) = open_sink(args, &ledger)?;
+    let (source, mut drain) = KernelSource::attach(&AttachOptions {
         cgroup: watch.cgroup.as_deref(),
         ports: &wanted.ports,
         side: watch.side,
@@ -93,13 +93,26 @@ async fn capture(
         Recorder::new(BufWriter::new(file), &anchor).context("while writing the recording's header")
     });
     let listeners = Box::new(directory.clone());
-    let pipeline = Pipeline::new(file.pipeline(), listeners, Arc::clone(&ledger), anchor)
+    let mut pipeline = Pipeline::new(file.pipeline(), listeners, Arc::clone(&ledger), anchor)
         .with_health(HealthBook::new(health));
+    let mut left_over = Vec::new();
+    let mut journal = None;
+    if let Some(name) = &args.keep {
+        let resumed = scout.source.is_resumed();
+        let (opened, past) = open_journal(&args.state.join(name), resumed, &delivered)?;
+        if resumed {
+            left_over = take_up(&past, &mut pipeline, &mut drain, &delivered, &ledger);
+            pipeline.set_anchor(ClockAnchor::now());
+        }
+        journal = Some(opened);
+    }
     let scout = spawn_scout(scout).context("while starting the scout thread")?;
     let capture = spawn_capture(CaptureOptions {
         drain,
         pipeline,
         recorder: recorder.transpose()?,
+        journal,
+        left_over,
         exchanges: sender,
         minutes,
         ledger: Arc::clone(&ledger),
@@ -131,19 +144,41 @@ async fn capture(
     result
 }
 
-fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<AnySink> {
+/// The output, and how far an earlier collector had got with it.
+fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<(AnySink, HadDelivered)> {
+    let ledger = Arc::clone(ledger);
     match (&args.output, &args.clickhouse) {
-        (Some(output), _) => Ok(AnySink::Ndjson(NdjsonSink::open(
-            output,
-            Arc::clone(ledger),
-        )?)),
+        (Some(output), _) => {
+            let delivered = match &args.keep {
+                Some(name) => {
+                    let folder = args.state.join(name);
+                    std::fs::create_dir_all(&folder)
+                        .with_context(|| format!("while creating {}", folder.display()))?;
+                    Some(Delivered::open(&folder.join("delivered"), output)?)
+                }
+                None => None,
+            };
+            let had = delivered
+                .as_ref()
+                .map(|delivered| HadDelivered {
+                    position: delivered.position(),
+                    last_span_id: delivered.last_span_id().map(str::to_owned),
+                })
+                .unwrap_or_default();
+            let sink = NdjsonSink::open(output, ledger, delivered)?;
+            Ok((AnySink::Ndjson(sink), had))
+        }
         (None, Some(url)) => {
             let spool = SpoolOptions {
                 folder: args.spool.clone(),
                 bytes_limit: args.spool_bytes,
             };
-            let sink = ClickHouseSink::open(args.login.store(url), &spool, Arc::clone(ledger))?;
-            Ok(AnySink::ClickHouse(Box::new(sink)))
+            let (sink, recovery) = ClickHouseSink::open(args.login.store(url), &spool, ledger)?;
+            let had = HadDelivered {
+                position: recovery.last_position.unwrap_or_default(),
+                last_span_id: None,
+            };
+            Ok((AnySink::ClickHouse(Box::new(sink)), had))
         }
         (None, None) => Err(ConfigError::Value(
             "no output: give --output ndjson:FILE, --output ndjson:- or --clickhouse URL"

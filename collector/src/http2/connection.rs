@@ -1,7 +1,8 @@
 //! One HTTP/2 connection: both directions with their decoders, and the streams between them.
 
 use super::{
-    frames::{Block, Cutter, Event, FrameSink, OutOfStep},
+    block::{Block, OutOfStep},
+    frames::{Cutter, Event, FrameSink},
     head::Head,
     hpack::{Decoder, Fields},
     streams::{Outlet, Streams},
@@ -29,7 +30,7 @@ pub struct Http2 {
 }
 
 impl Direction {
-    const fn new(side: Side, from_start: bool) -> Self {
+    fn new(side: Side, from_start: bool) -> Self {
         Self {
             cutter: Cutter::new(side, from_start),
             hpack: Decoder::new(from_start),
@@ -171,11 +172,12 @@ mod tests {
         exchange::{Outcome, Protocol},
         facts::FactRules,
         http2::{
-            frames::PREFACE,
+            frame_head::PREFACE,
             streams::STREAMS_MAX,
             testing::{data, frame, headers, kept, plain},
         },
         ledger::Ledger,
+        pairing::Task,
     };
     use proptest::prelude::*;
 
@@ -185,6 +187,7 @@ mod tests {
         rules: FactRules,
         ledger: Ledger,
         done: Vec<InFlight>,
+        task: Option<Task>,
         now: u64,
     }
 
@@ -199,6 +202,7 @@ mod tests {
                 },
                 ledger: Ledger::default(),
                 done: Vec::new(),
+                task: None,
                 now: 0,
             }
         }
@@ -220,6 +224,7 @@ mod tests {
             let around = Surroundings {
                 rules: &self.rules,
                 ledger: &self.ledger,
+                task: self.task,
             };
             self.http2.feed(side, piece, &around, &mut self.done);
         }
@@ -236,6 +241,7 @@ mod tests {
             let around = Surroundings {
                 rules: &self.rules,
                 ledger: &self.ledger,
+                task: self.task,
             };
             self.http2.end(truncated, &around, &mut self.done);
         }
@@ -333,6 +339,45 @@ mod tests {
     }
 
     #[test]
+    fn trailers_end_a_request_and_are_nothing_else() {
+        let mut watch = Watch::from_start();
+        let trailers = headers(1, &plain(&[("digest", "abc")]), true);
+        watch.client(&[post(1, "/a"), data(1, b"x", false), trailers.clone()].concat());
+        watch.server(&answer(1, "200", true));
+        // The stream is gone; trailers on it are late and found nothing.
+        watch.client(&trailers);
+        watch.end(false);
+        let bytes = (post(1, "/a").len() + 10 + trailers.len()) as u64;
+        assert_eq!(watch.done[0].request_bytes, bytes);
+        assert_eq!(watch.taken(), [seen(Outcome::Ok, "/a", 200)]);
+    }
+
+    #[test]
+    fn an_early_answer_waits_for_the_end_of_the_request() {
+        let mut watch = Watch::from_start();
+        watch.client(&post(1, "/a"));
+        watch.server(&answer(1, "200", true));
+        assert_eq!((watch.taken(), watch.http2.outstanding()), (vec![], 0));
+        watch.client(&data(1, b"rest", true));
+        assert_eq!(watch.taken(), [seen(Outcome::Ok, "/a", 200)]);
+    }
+
+    #[test]
+    fn who_sends_is_noted_with_the_first_head_that_tells() {
+        let (client, server) = (Task::of_record(7 << 32 | 1), Task::of_record(8 << 32 | 1));
+        for (first, second, wanted) in [(client, server, client), (None, server, server)] {
+            let mut watch = Watch::from_start();
+            watch.task = first;
+            watch.client(&get(1, "/a"));
+            watch.task = second;
+            watch.server(&answer(1, "200", false));
+            watch.task = None;
+            watch.server(&data(1, b"", true));
+            assert_eq!(watch.done[0].task, wanted);
+        }
+    }
+
+    #[test]
     fn grpc_says_how_it_ended_in_the_trailers() {
         let mut watch = Watch::from_start();
         let call = |stream, path| {
@@ -360,7 +405,7 @@ mod tests {
             got,
             [
                 (Protocol::Grpc, Some(200), Some(5), Outcome::Ok),
-                (Protocol::Grpc, Some(200), Some(12), Outcome::Ok)
+                (Protocol::Grpc, Some(200), Some(12), Outcome::Error)
             ]
         );
     }
@@ -502,6 +547,27 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_inside_a_body_truncates_only_its_own_exchange() {
+        let mut watch = Watch::from_start();
+        watch.client(&[get(1, "/a"), get(3, "/b")].concat());
+        watch.server(&answer(1, "200", false));
+        watch.server(&data(1, &[0; 100], true)[..19]);
+        watch.piece(Side::Response, &[], 90, true);
+        watch.server(&answer(3, "200", true));
+        assert_eq!(
+            watch.done[0].response_bytes,
+            answer(1, "200", false).len() as u64 + 109
+        );
+        assert_eq!(
+            watch.taken(),
+            [
+                seen(Outcome::Truncated, "/a", 200),
+                seen(Outcome::Ok, "/b", 200)
+            ]
+        );
+    }
+
+    #[test]
     fn a_malformed_block_truncates_and_is_counted() {
         let mut watch = Watch::from_start();
         watch.client(&get(1, "/a"));
@@ -525,8 +591,8 @@ mod tests {
     fn a_block_beyond_the_limit_truncates_only_its_own_exchange() {
         let mut watch = Watch::from_start();
         watch.client(&post(1, "/a"));
-        let mut large = frame(1, 0, 3, &[0; 40_000]);
-        large.extend(frame(9, 4, 3, &[0; 40_000]));
+        let mut large = frame(1, 0, 3, &vec![0; 40_000]);
+        large.extend(frame(9, 4, 3, &vec![0; 40_000]));
         watch.client(&[large.clone(), data(3, b"x", true), data(1, b"y", true)].concat());
         watch.server(&[answer(3, "431", true), answer(1, "200", true)].concat());
         assert_eq!(watch.done[0].request_bytes, large.len() as u64 + 10);

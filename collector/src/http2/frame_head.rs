@@ -2,6 +2,8 @@
 
 use crate::http::Side;
 
+/// What a client sends first (RFC 9113, 3.4).
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of a frame header.
 pub(super) const FRAME_HEAD_BYTES: usize = 9;
 /// Longest DATA frame that is believed where the stream is joined; peers agree on 16 KiB unless they say otherwise.
@@ -135,9 +137,12 @@ impl FrameHead {
     }
 }
 
-/// Whether a stretch of the stream starts with a frame: known at the start, and plausible from frame to frame as far
-/// as the stretch reaches.
+/// Whether a stretch of the stream starts with the client's preface, or with a frame: known at the start, and plausible
+/// from frame to frame as far as the stretch reaches.
 pub(crate) fn looks_like_frames(side: Side, bytes: &[u8]) -> bool {
+    if side == Side::Request && bytes.starts_with(PREFACE) {
+        return true;
+    }
     let mut rest = bytes;
     let mut frames = 0_u32;
     while let Some(head) = rest.first_chunk() {
@@ -208,5 +213,7 @@ mod tests {
         assert!(looks_like_frames(Side::Request, &bytes));
         assert!(looks_like_frames(Side::Request, &bytes[..500]));
         assert!(!looks_like_frames(Side::Request, &bytes[1..]));
+        assert!(looks_like_frames(Side::Request, PREFACE));
+        assert!(!looks_like_frames(Side::Response, PREFACE));
     }
 }

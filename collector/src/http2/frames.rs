@@ -4,32 +4,11 @@
 //! found again only at the start of a piece, because senders begin their writes with a frame. Refuses: decoding
 //! header blocks and knowing streams.
 
-use std::ops::Range;
-
-use super::frame_head::{FRAME_HEAD_BYTES, FrameHead, Kind, flag, looks_like_frames};
+use super::{
+    block::{Assembly, Block, OutOfStep},
+    frame_head::{FRAME_HEAD_BYTES, FrameHead, Kind, PREFACE, flag, looks_like_frames},
+};
 use crate::{clock::MonotonicNs, http::Side, tcp::Piece};
-
-/// Bytes of a header block kept for decoding, padding included.
-const BLOCK_BYTES_MAX: usize = 64 * 1024;
-/// Room that a direction keeps between blocks that come in parts.
-const BLOCK_BYTES_KEPT: usize = 4 * 1024;
-/// What a client sends first (RFC 9113, 3.4).
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// A whole header block, as far as framing tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) stream: u32,
-    pub(super) end_stream: bool,
-    /// Of a PUSH_PROMISE: it changes the table and is nobody's message.
-    pub(super) is_promise: bool,
-    /// Bytes of its frames, headers included.
-    pub(super) wire_bytes: u64,
-    /// First byte of the first frame.
-    pub(super) started: MonotonicNs,
-    /// Last byte of the last frame.
-    pub(super) ended: MonotonicNs,
-}
 
 /// Everything else that happens in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +33,6 @@ pub(super) enum Event {
     /// Bytes passed over while looking for a frame.
     Skipped(u64),
 }
-
-/// The bytes cannot be what they were taken for.
-#[derive(Debug)]
-pub(super) struct OutOfStep;
 
 /// Receives the frames of one direction.
 pub(super) trait FrameSink {
@@ -122,16 +97,12 @@ pub(super) struct Cutter {
     joined: bool,
     /// Since then nothing but the end of a block has come whose start was not seen.
     inside_unseen_block: bool,
-    /// The block that CONTINUATION frames belong to; `bytes` are those of it in `kept`.
-    open: Option<(Block, Range<usize>)>,
-    kept: Vec<u8>,
-    /// More came than is kept.
-    overflow: bool,
+    assembly: Assembly,
 }
 
 impl Cutter {
     /// A cutter at the start of the stream, or somewhere in it.
-    pub(super) const fn new(side: Side, from_start: bool) -> Self {
+    pub(super) fn new(side: Side, from_start: bool) -> Self {
         let state = match side {
             _ if !from_start => State::Searching,
             Side::Request => State::Preface { seen: 0 },
@@ -142,9 +113,7 @@ impl Cutter {
             state,
             joined: !from_start,
             inside_unseen_block: !from_start,
-            open: None,
-            kept: Vec::new(),
-            overflow: false,
+            assembly: Assembly::default(),
         }
     }
 
@@ -228,8 +197,7 @@ impl Cutter {
         self.state = State::Searching;
         self.joined = true;
         self.inside_unseen_block = true;
-        self.open = None;
-        self.clear_kept();
+        self.assembly.clear();
         sink.event(Event::Lost);
     }
 
@@ -314,18 +282,10 @@ impl Cutter {
                 Ok(())
             }
             Kind::Headers | Kind::PushPromise => {
-                let block = Block {
-                    stream: head.stream,
-                    end_stream: head.kind == Kind::Headers && head.has(flag::END_STREAM),
-                    is_promise: head.kind == Kind::PushPromise,
-                    wire_bytes: 0,
-                    started,
-                    ended: at,
-                };
-                self.open = Some((block, 0..0));
+                self.assembly.open(head, started);
                 self.begin_keeping(head, bytes, at, sink)
             }
-            Kind::Continuation if self.open.is_none() => {
+            Kind::Continuation if self.assembly.open_stream().is_none() => {
                 self.state = State::passing(left);
                 Ok(())
             }
@@ -349,8 +309,8 @@ impl Cutter {
     /// Nothing may come between the frames of one block.
     fn is_in_turn(&self, head: &FrameHead) -> bool {
         let is_continuation = head.kind == Kind::Continuation;
-        match &self.open {
-            Some((block, _)) => is_continuation && block.stream == head.stream,
+        match self.assembly.open_stream() {
+            Some(stream) => is_continuation && stream == head.stream,
             None => !is_continuation || self.inside_unseen_block,
         }
     }
@@ -391,10 +351,7 @@ impl Cutter {
         sink: &mut impl FrameSink,
     ) -> Result<(), OutOfStep> {
         let length = usize::try_from(head.length).unwrap_or(usize::MAX);
-        if self.kept.len().saturating_add(length) > BLOCK_BYTES_MAX {
-            self.overflow = true;
-            self.kept = Vec::new();
-        }
+        self.assembly.expect(length);
         self.keep(head, length, bytes, at, sink)
     }
 
@@ -408,75 +365,25 @@ impl Cutter {
         sink: &mut impl FrameSink,
     ) -> Result<(), OutOfStep> {
         let taken = take(bytes, left as u64);
-        let is_whole = taken.len() == left;
-        self.state = State::Keeping {
-            head,
-            left: left - taken.len(),
-        };
-        if is_whole && self.kept.is_empty() && !self.overflow {
-            // The usual case: nothing to keep, the block is read where it lies.
-            return self.complete(head, Some(taken), at, sink);
+        let left = left - taken.len();
+        // Usually all of it lies here, and is read where it lies.
+        let in_place = (left == 0 && self.assembly.is_empty()).then_some(taken);
+        if in_place.is_none() {
+            self.assembly.keep(taken);
         }
-        if !self.overflow {
-            self.kept.extend_from_slice(taken);
+        if left > 0 {
+            self.state = State::Keeping { head, left };
+            return Ok(());
         }
-        if is_whole {
-            self.complete(head, None, at, sink)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// A kept payload is whole: `payload` when it lies in one piece, else at the end of `kept`.
-    fn complete(
-        &mut self,
-        head: FrameHead,
-        payload: Option<&[u8]>,
-        at: MonotonicNs,
-        sink: &mut impl FrameSink,
-    ) -> Result<(), OutOfStep> {
         self.state = State::NEXT_FRAME;
-        let Some((mut block, mut span)) = self.open.take() else {
-            if let Some(last_stream) = last_stream(payload.unwrap_or(&self.kept)) {
+        if head.kind == Kind::GoAway {
+            if let Some(last_stream) = self.assembly.last_stream(in_place) {
                 sink.event(Event::GoAway { last_stream });
             }
-            self.clear_kept();
-            return Ok(());
-        };
-        block.wire_bytes += u64::from(head.length) + FRAME_HEAD_BYTES as u64;
-        block.ended = at;
-        if head.kind != Kind::Continuation && !self.overflow {
-            span = fragment(head, payload.unwrap_or(&self.kept)).ok_or(OutOfStep)?;
-        }
-        if !head.has(flag::END_HEADERS) {
-            if let Some(payload) = payload {
-                self.kept.extend_from_slice(payload);
-            }
-            // Padding lies between this fragment and the next.
-            if head.kind != Kind::Continuation {
-                self.kept.truncate(span.end);
-            }
-            self.open = Some((block, span));
             return Ok(());
         }
-        let kept = std::mem::take(&mut self.kept);
-        let whole = payload.unwrap_or(&kept);
-        let to = if head.kind == Kind::Continuation {
-            whole.len()
-        } else {
-            span.end
-        };
-        let bytes = whole.get(span.start..to).filter(|_| !self.overflow);
-        let result = sink.block(block, bytes);
-        self.kept = kept;
-        self.clear_kept();
-        result
-    }
-
-    fn clear_kept(&mut self) {
-        self.overflow = false;
-        self.kept.clear();
-        self.kept.shrink_to(BLOCK_BYTES_KEPT);
+        self.assembly
+            .complete(head, in_place, at, |block, bytes| sink.block(block, bytes))
     }
 }
 
@@ -488,42 +395,19 @@ fn take<'a>(bytes: &mut &'a [u8], count: u64) -> &'a [u8] {
         .unwrap_or_default()
 }
 
-/// Where the block fragment lies in the payload of HEADERS or PUSH_PROMISE: behind the padding's length, the priority
-/// or the promised stream, and before the padding.
-fn fragment(head: FrameHead, payload: &[u8]) -> Option<Range<usize>> {
-    let is_padded = head.has(flag::PADDED);
-    let padding = if is_padded {
-        usize::from(*payload.first()?)
-    } else {
-        0
-    };
-    let other = if head.kind == Kind::PushPromise {
-        4
-    } else if head.has(flag::PRIORITY) {
-        5
-    } else {
-        0
-    };
-    let in_front = usize::from(is_padded) + other;
-    let end = payload.len().checked_sub(padding)?;
-    (in_front <= end).then_some(in_front..end)
-}
-
-fn last_stream(go_away: &[u8]) -> Option<u32> {
-    let bytes = *go_away.first_chunk::<4>()?;
-    Some(u32::from_be_bytes(bytes) & 0x7fff_ffff)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http2::testing::{data, frame, headers};
     use proptest::prelude::*;
 
-    /// Writes down what it is told; DATA of one frame is added up, so that segments do not show.
+    /// Stream, end of stream, promise, wire bytes, and the block itself.
+    type Seen = (u32, bool, bool, u64, Option<Vec<u8>>);
+
+    /// Writes down what it is told; DATA of one stream is added up, so that segments do not show.
     #[derive(Debug, Default, PartialEq)]
     struct Log {
-        blocks: Vec<(u32, bool, bool, u64, Option<Vec<u8>>)>,
+        blocks: Vec<Seen>,
         events: Vec<Event>,
     }
 
@@ -772,7 +656,10 @@ mod tests {
     #[test]
     fn the_rest_of_a_payload_is_of_no_interest() {
         let (mut cutter, mut log) = (Cutter::new(Side::Response, true), Log::default());
-        cutter.feed(piece(&data(1, &[0; 50_000], false)[..1_009], 0), &mut log);
+        cutter.feed(
+            piece(&data(1, &vec![0; 50_000], false)[..1_009], 0),
+            &mut log,
+        );
         assert_eq!(cutter.uninteresting_bytes(), 49_000);
         cutter.feed(piece(&[], 49_000), &mut log);
         assert_eq!(cutter.uninteresting_bytes(), 0);
@@ -805,7 +692,7 @@ mod tests {
             let (mut cutter, mut log) = (Cutter::new(side, from_start), Log::default());
             for (bytes, hole, lost) in &pieces {
                 cutter.feed(Piece { lost: *lost, ..piece(bytes, *hole) }, &mut log);
-                prop_assert!(cutter.kept.len() <= BLOCK_BYTES_MAX);
+                prop_assert!(cutter.assembly.is_bounded());
             }
         }
     }

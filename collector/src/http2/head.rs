@@ -1,6 +1,6 @@
 //! What the fields of a header block mean: the pseudo fields, the status of gRPC, and the rest for the fact rules.
 
-use super::hpack::{FIELDS_MAX, Field};
+use super::hpack::Field;
 use crate::http::Header;
 
 /// A longer method is none.
@@ -20,9 +20,8 @@ pub(super) struct Head<'a> {
     pub(super) is_vague: bool,
     /// It begins a message, or may do so; else these are trailers.
     pub(super) begins_message: bool,
-    /// One more than the block may have: for the host.
-    headers: [Header<'a>; FIELDS_MAX + 1],
-    count: usize,
+    /// The ordinary fields, and `:authority` as `host` where there is none.
+    pub(super) headers: Vec<Header<'a>>,
 }
 
 impl<'a> Head<'a> {
@@ -36,8 +35,8 @@ impl<'a> Head<'a> {
             is_grpc: false,
             is_vague: false,
             begins_message: false,
-            headers: [httparse::EMPTY_HEADER; FIELDS_MAX + 1],
-            count: 0,
+            // An array for the most that a block may have is slower to fill than this is to allocate.
+            headers: Vec::with_capacity(fields.size_hint().0 + 1),
         };
         let mut authority = None;
         let mut has_host = false;
@@ -63,17 +62,15 @@ impl<'a> Head<'a> {
                 "host" => has_host = true,
                 _ => {}
             }
-            head.push(name, value);
+            head.headers.push(Header { name, value });
         }
-        if let Some(authority) = authority.filter(|_| !has_host) {
-            head.push("host", authority);
+        if let Some(value) = authority.filter(|_| !has_host) {
+            head.headers.push(Header {
+                name: "host",
+                value,
+            });
         }
         head
-    }
-
-    /// The ordinary fields, and `:authority` as `host` where there is none.
-    pub(super) fn headers(&self) -> &[Header<'a>] {
-        self.headers.get(..self.count).unwrap_or_default()
     }
 
     fn pseudo(&mut self, name: &str, value: &'a [u8], authority: &mut Option<&'a [u8]>) {
@@ -94,13 +91,6 @@ impl<'a> Head<'a> {
             }
             ":authority" => *authority = Some(value),
             _ => {}
-        }
-    }
-
-    fn push(&mut self, name: &'a str, value: &'a [u8]) {
-        if let Some(slot) = self.headers.get_mut(self.count) {
-            *slot = Header { name, value };
-            self.count += 1;
         }
     }
 }
@@ -140,12 +130,12 @@ mod tests {
         let head = Head::read(fields.into_iter());
         assert_eq!((head.method, head.target), (Some("POST"), Some("/a?b")));
         assert!(head.is_grpc && head.begins_message && !head.is_vague);
-        let names: Vec<&str> = head.headers().iter().map(|header| header.name).collect();
+        let names: Vec<&str> = head.headers.iter().map(|header| header.name).collect();
         assert_eq!(names, ["content-type", "x", "host"]);
         let with_host = [field(":authority", b"a"), field("host", b"b")];
         let head = Head::read(with_host.into_iter());
-        assert_eq!(head.headers().len(), 1);
-        assert_eq!(head.headers()[0].value, b"b");
+        assert_eq!(head.headers.len(), 1);
+        assert_eq!(head.headers[0].value, b"b");
     }
 
     #[test]
@@ -166,12 +156,5 @@ mod tests {
         assert!(!begins(&[field("grpc-message", b""), UNKNOWN]));
         assert!(begins(&[field(":status", b"200"), UNKNOWN]));
         assert!(begins(&[UNKNOWN]), "it may be a method");
-    }
-
-    #[test]
-    fn more_fields_than_fit_are_left_out() {
-        let fields = [field("a", b"b"); 200];
-        let head = Head::read([field(":authority", b"h")].into_iter().chain(fields));
-        assert_eq!(head.headers().len(), FIELDS_MAX + 1);
     }
 }

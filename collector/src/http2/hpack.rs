@@ -10,11 +10,11 @@ use super::{
 
 /// Bound of a dynamic table, bytes by HPACK's own count. An encoder may use more, if its peer offers more; what it
 /// then refers to beyond this is unknown.
-pub(super) const TABLE_BYTES_MAX: usize = 64 * 1024;
+const TABLE_BYTES_MAX: usize = 64 * 1024;
 /// Fields of one block that are handed on; later ones only keep the table right.
-pub(super) const FIELDS_MAX: usize = 128;
+const FIELDS_MAX: usize = 128;
 /// Longest name or value kept; a longer one is unknown.
-pub(super) const STRING_BYTES_MAX: usize = 16 * 1024;
+const STRING_BYTES_MAX: usize = 16 * 1024;
 /// Bytes that the fields of one block may copy out of the table: one byte on the wire can name 16 KiB.
 const COPIED_BYTES_MAX: usize = 64 * 1024;
 /// Size of a table on which nothing was agreed.
@@ -318,8 +318,16 @@ mod tests {
         try_decode(decoder, &hex(block)).unwrap()
     }
 
-    /// Decodes the blocks of one connection and compares fields, table and size after each.
-    fn check(decoder: &mut Decoder, blocks: &[(&str, &[(&str, &str)], &[(&str, &str)], usize)]) {
+    /// A block, its fields, and the table and its size after it.
+    type Example<'a> = (
+        &'a str,
+        &'a [(&'a str, &'a str)],
+        &'a [(&'a str, &'a str)],
+        usize,
+    );
+
+    /// Decodes the blocks of one connection.
+    fn check(decoder: &mut Decoder, blocks: &[Example<'_>]) {
         for (block, fields, table, size) in blocks {
             assert_eq!(decode(decoder, block), pairs(fields), "{block}");
             assert_eq!(decoder.table.fields(), pairs(table), "{block}");
@@ -611,12 +619,11 @@ mod tests {
             }
             let (head, prefix) =
                 [(0x40, 6), (0x00, 4), (0x10, 4), (0x40, 6)][usize::from(line.form)];
-            match table.iter().position(|known| known.0 == line.name) {
-                Some(place) => put_integer(&mut out, head, prefix, place + 62),
-                None => {
-                    out.push(head);
-                    put_text(&mut out, &line.name);
-                }
+            if let Some(place) = table.iter().position(|known| known.0 == line.name) {
+                put_integer(&mut out, head, prefix, place + 62);
+            } else {
+                out.push(head);
+                put_text(&mut out, &line.name);
             }
             put_text(&mut out, &line.value);
             if head == 0x40 {

@@ -2,8 +2,9 @@
 //!
 //! Owns: everything between the bytes of an HTTP/2 connection and its exchanges. Refuses: answering, and enforcing
 //! the protocol; a peer's mistake is counted and followed as far as it makes sense. The way of a byte: `frames`
-//! -> `hpack` -> `head` -> `streams`, held together by [`Http2`].
+//! -> `block` -> `hpack` -> `head` -> `streams`, held together by [`Http2`].
 
+mod block;
 mod connection;
 mod frame_head;
 mod frames;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{frames::Block, head::Head};
+use super::{block::Block, head::Head};
 use crate::{
     clock::MonotonicNs,
     exchange::{Outcome, Protocol},
@@ -92,9 +92,10 @@ impl Stream {
             return;
         }
         self.has_response = true;
+        exchange.task = exchange.task.or(around.task);
         exchange.response_started = Some(block.started);
         exchange.status = head.status;
-        exchange.response_facts = around.rules.of_response(head.headers());
+        exchange.response_facts = around.rules.of_response(&head.headers);
     }
 }
 
@@ -127,8 +128,10 @@ impl Streams {
 
     /// Requests without a complete response.
     pub(super) fn outstanding(&self) -> usize {
-        let waiting = |stream: &&Box<Stream>| !stream.exchange.response_done;
-        self.open.values().filter(waiting).count()
+        let streams = self.open.values();
+        streams
+            .filter(|stream| !stream.exchange.response_done)
+            .count()
     }
 
     /// A header block; without `head` when it was not readable.
@@ -260,12 +263,13 @@ impl Streams {
             request_bytes: block.wire_bytes,
             request_done: block.end_stream,
             truncated: head.is_none(),
+            task: out.around.task,
             ..InFlight::default()
         };
         if let Some(head) = head {
             exchange.method = head.method.map(str::to_owned);
             exchange.path = head.target.map(path_of);
-            exchange.request_facts = out.around.rules.of_request(head.headers());
+            exchange.request_facts = out.around.rules.of_request(&head.headers);
             if head.is_grpc {
                 exchange.protocol = Protocol::Grpc;
             }

@@ -385,7 +385,7 @@ impl Pipeline {
             ledger: &self.ledger,
             task: None,
         };
-        connection.abandon(&around, &mut self.done);
+        connection.bury(&around, &mut self.done);
         let carried = self.carried(key, &connection);
         self.name_done(key, &carried, out);
         self.openers.remove(&key.client_to_server);

@@ -17,8 +17,10 @@ use tokio::sync::mpsc;
 use super::Stop;
 use crate::{
     clock::ClockAnchor,
-    exchange::Exchange,
+    connection::SkipHint,
+    exchange::{Exchange, ExchangeBatch},
     health::Minute,
+    journal::Journal,
     ledger::{Ledger, Line},
     limits::EXCHANGE_BATCH_ROWS,
     pipeline::Pipeline,
@@ -41,7 +43,11 @@ pub struct CaptureOptions {
     /// Also written here, raw.
     pub recorder: Option<Recorder<BufWriter<File>>>,
     /// Where exchanges go.
-    pub exchanges: mpsc::Sender<Vec<Exchange>>,
+    pub exchanges: mpsc::Sender<ExchangeBatch>,
+    /// Where records are made safe before their room in the ring is given back; only for a kept capture.
+    pub journal: Option<Journal>,
+    /// Exchanges that an earlier collector did not get to deliver.
+    pub left_over: Vec<Exchange>,
     /// Where finished minutes of connection health go; a full queue drops them, counted.
     pub minutes: mpsc::Sender<Minute>,
     /// Where to count.
@@ -69,17 +75,26 @@ pub fn spawn_capture(options: CaptureOptions) -> std::io::Result<JoinHandle<()>>
 struct Capture {
     options: CaptureOptions,
     out: Vec<Exchange>,
+    hints: Vec<SkipHint>,
+    anchor: ClockAnchor,
+    /// Index of the last record read.
+    position: u64,
+    journal_failed: bool,
     passed_on_at: Instant,
     clock_renewed_at: Instant,
     looked_at: Instant,
 }
 
 impl Capture {
-    fn new(options: CaptureOptions) -> Self {
+    fn new(mut options: CaptureOptions) -> Self {
         let now = Instant::now();
         Self {
+            out: std::mem::take(&mut options.left_over),
+            position: options.journal.as_ref().map_or(0, Journal::index),
             options,
-            out: Vec::new(),
+            hints: Vec::new(),
+            anchor: ClockAnchor::now(),
+            journal_failed: false,
             passed_on_at: now,
             clock_renewed_at: now,
             looked_at: now,
@@ -98,7 +113,10 @@ impl Capture {
                 thread::sleep(if taken > 0 { POLL_BUSY } else { POLL_IDLE });
             }
         }
-        self.options.pipeline.finish(&mut self.out);
+        // What is in flight in a kept capture is taken up by the next collector, from the journal.
+        if self.options.journal.is_none() {
+            self.options.pipeline.finish(&mut self.out);
+        }
         self.pass_on();
         let minutes = self.options.pipeline.take_all_minutes();
         self.pass_minutes(minutes);
@@ -107,25 +125,46 @@ impl Capture {
         }
     }
 
+    /// Reads what is there, makes it safe, gives its room back, and passes hints on.
     fn drain(&mut self) -> usize {
         let CaptureOptions {
             drain,
             pipeline,
             recorder,
+            journal,
+            ledger,
             ..
         } = &mut self.options;
-        let out = &mut self.out;
-        drain.drain(
+        let (out, hints) = (&mut self.out, &mut self.hints);
+        let taken = drain.read(
             |record| {
                 if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.append(record))
                 {
                     tracing::error!(%error, "recording stopped");
                     *recorder = None;
                 }
-                pipeline.record(record, out)
+                if let Some(journal) = journal {
+                    journal.add(record);
+                }
+                hints.extend(pipeline.record(record, out));
             },
             RECORDS_PER_DRAIN,
-        )
+        );
+        if let Some(journal) = journal {
+            self.position = journal.index();
+            if let Err(error) = journal.commit(drain.position(), &self.anchor) {
+                ledger.add(Line::JournalFailures, 1);
+                if !self.journal_failed {
+                    tracing::error!(%error, "the journal cannot be written: a kill would now lose what is in flight");
+                }
+                self.journal_failed = true;
+            }
+        }
+        drain.give_back();
+        for hint in self.hints.drain(..) {
+            drain.hint(hint);
+        }
+        taken
     }
 
     fn housekeeping(&mut self) {
@@ -134,7 +173,8 @@ impl Capture {
             self.passed_on_at = Instant::now();
         }
         if self.clock_renewed_at.elapsed() >= RENEW_CLOCK_EVERY {
-            self.options.pipeline.set_anchor(ClockAnchor::now());
+            self.anchor = ClockAnchor::now();
+            self.options.pipeline.set_anchor(self.anchor);
             self.clock_renewed_at = Instant::now();
         }
         if self.looked_at.elapsed() >= LOOK_EVERY {
@@ -148,7 +188,10 @@ impl Capture {
         if self.out.is_empty() {
             return;
         }
-        let batch = std::mem::take(&mut self.out);
+        let batch = ExchangeBatch {
+            exchanges: std::mem::take(&mut self.out),
+            position: self.position,
+        };
         if self.options.exchanges.blocking_send(batch).is_err() {
             tracing::error!("the sink has gone, ending the capture");
             self.options.stop.request();

@@ -2,6 +2,7 @@
 
 mod capture;
 mod doors;
+mod resume;
 mod scout;
 mod watchdog;
 
@@ -14,10 +15,11 @@ use tokio::sync::mpsc;
 
 pub use capture::{CaptureOptions, spawn_capture};
 pub use doors::SideDoors;
+pub use resume::{HadDelivered, open_journal, take_up};
 pub use scout::{KernelCounters, Scout, SharedTlsReport, TlsReport, spawn_scout};
 pub use watchdog::{reason_for_silence, watch_for_silence};
 
-use crate::{exchange::Exchange, health::Minute, service_times::ServiceTimes, sink::Sink};
+use crate::{exchange::ExchangeBatch, health::Minute, service_times::ServiceTimes, sink::Sink};
 
 /// Tells the capture thread to end.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +42,7 @@ impl Stop {
 /// # Errors
 /// When the sink fails for good.
 pub async fn pump(
-    mut batches: mpsc::Receiver<Vec<Exchange>>,
+    mut batches: mpsc::Receiver<ExchangeBatch>,
     mut minutes: mpsc::Receiver<Minute>,
     sink: &mut impl Sink,
     mut times: ServiceTimes,
@@ -51,7 +53,7 @@ pub async fn pump(
         tokio::select! {
             batch = batches.recv() => match batch {
                 Some(batch) => {
-                    times.observe(&batch);
+                    times.observe(&batch.exchanges);
                     sink.write(batch).await?;
                 }
                 None => break,

@@ -1,7 +1,10 @@
-//! Exchanges and their spans into the store: batched, repeated with the same token, spooled when it is away.
+//! Exchanges and their spans into the store: logged in the spool first, then delivered, repeated with the same token.
+//!
+//! A batch is appended to the spool, delivered from memory when nothing older waits, and marked. What the store does
+//! not take stays in the spool and is delivered oldest first. After a kill the next start delivers what was not marked,
+//! with the same tokens, and tells the capture from which position on to read again: each exchange is stored once.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,11 +14,10 @@ use event_store::{ExchangeRow, Store};
 
 use super::{
     Sink, rows,
-    spool::{Batch, Kept, Oldest, Spool},
+    spool::{Batch, BatchId, Kept, Oldest, Recovery, Spool, SpoolOptions},
 };
 use crate::{
-    clock::UnixNanos,
-    exchange::Exchange,
+    exchange::ExchangeBatch,
     ledger::{Ledger, Line},
     limits::INSERT_ROWS_MAX,
 };
@@ -23,6 +25,8 @@ use crate::{
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
 const INSERT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What a power failure may cost.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 const BATCHES_PER_TICK: usize = 8;
 const DRAIN_AT_END: Duration = Duration::from_secs(5);
 
@@ -34,103 +38,122 @@ pub struct ClickHouseSink {
     ledger: Arc<Ledger>,
     pending: Vec<ExchangeRow>,
     pending_since: Instant,
-    run_id: String,
-    sequence: u64,
+    /// Of the newest batch in `pending`.
+    position: u64,
     away_until: Option<Instant>,
-}
-
-/// Where the spool is and how large it may grow.
-#[derive(Clone, Debug)]
-pub struct SpoolOptions {
-    /// Its folder.
-    pub folder: PathBuf,
-    /// Bytes on disk at most.
-    pub bytes_limit: u64,
+    synced_at: Instant,
 }
 
 impl ClickHouseSink {
-    /// Opens the spool; the store itself may be away.
+    /// Opens the spool; the store itself may be away. The recovery tells from where the input is to be read again.
     ///
     /// # Errors
-    /// When the spool's folder cannot be used.
-    pub fn open(store: Store, spool: &SpoolOptions, ledger: Arc<Ledger>) -> anyhow::Result<Self> {
-        let spool_folder = &spool.folder;
-        let spool = Spool::open(spool_folder, spool.bytes_limit)
-            .with_context(|| format!("while opening the spool in {}", spool_folder.display()))?;
-        Ok(Self {
+    /// When the spool's folder cannot be used, or another collector uses it.
+    pub fn open(
+        store: Store,
+        options: &SpoolOptions,
+        ledger: Arc<Ledger>,
+    ) -> anyhow::Result<(Self, Recovery)> {
+        let (spool, recovery) = Spool::open(options)
+            .with_context(|| format!("while opening the spool in {}", options.folder.display()))?;
+        if recovery.batches_waiting > 0 || recovery.torn_bytes > 0 {
+            tracing::info!(
+                batches = recovery.batches_waiting,
+                rows = recovery.rows_waiting,
+                torn_bytes = recovery.torn_bytes,
+                "the spool of an earlier run is taken over"
+            );
+        }
+        if recovery.corrupt_frames > 0 {
+            tracing::error!(
+                batches = recovery.corrupt_frames,
+                rows_known = recovery.corrupt_rows_estimate,
+                "spooled batches do not read back; check the disk"
+            );
+        }
+        let sink = Self {
             store,
             spool,
             ledger,
             pending: Vec::new(),
             pending_since: Instant::now(),
-            run_id: format!("{:x}-{:x}", UnixNanos::now().0, std::process::id()),
-            sequence: 0,
+            position: recovery.last_position.unwrap_or_default(),
             away_until: None,
-        })
+            synced_at: Instant::now(),
+        };
+        Ok((sink, recovery))
     }
 
+    /// Logs what is pending as one batch and delivers it, if nothing older waits.
     async fn flush(&mut self) -> anyhow::Result<()> {
-        while !self.pending.is_empty() {
-            let rest = self
-                .pending
-                .split_off(self.pending.len().min(INSERT_ROWS_MAX));
-            let rows = std::mem::replace(&mut self.pending, rest);
-            self.sequence += 1;
-            let batch = Batch {
-                token: format!("{}-{}", self.run_id, self.sequence),
-                rows,
-            };
-            // Order is kept: as long as older batches wait on disk, newer ones queue behind them.
-            if self.away_until.is_none() && self.spool.is_empty()? {
-                match self.deliver(&batch).await {
-                    Ok(()) => continue,
-                    Err(error) => self.note_away(&error),
-                }
-            }
-            self.keep(&batch)?;
+        let rows = std::mem::take(&mut self.pending);
+        let count = rows.len() as u64;
+        if rows.is_empty() {
+            return Ok(());
         }
+        let Some(id) = self.log(&rows).await? else {
+            return Ok(());
+        };
+        // Order is kept: as long as older batches wait, newer ones queue behind them.
+        if !self.is_away() && self.spool.waiting().batches == 1 {
+            let token = self.spool.token(id);
+            match self.deliver(&Batch { id, token, rows }).await {
+                Ok(()) => return self.mark(id),
+                Err(error) => self.note_away(&error),
+            }
+        }
+        self.ledger.add(Line::ExchangesSpooled, count);
         Ok(())
     }
 
-    fn keep(&mut self, batch: &Batch) -> anyhow::Result<()> {
-        let rows = batch.rows.len() as u64;
-        match self.spool.push(batch).context("while writing the spool")? {
-            Kept::Yes => self.ledger.add(Line::ExchangesSpooled, rows),
-            Kept::Full => {
-                self.ledger.add(Line::ExchangesDroppedSpoolFull, rows);
-                tracing::error!(
-                    rows,
-                    "the spool is full, exchanges are dropped; bring the store back or raise --spool-bytes"
-                );
-            }
+    /// Appends to the spool; when that is full, once more after a round of deliveries. None when it stays full.
+    async fn log(&mut self, rows: &[ExchangeRow]) -> anyhow::Result<Option<BatchId>> {
+        let mut kept = self.append(rows)?;
+        if !matches!(kept, Kept::Yes(_)) {
+            self.drain().await?;
+            kept = self.append(rows)?;
         }
-        Ok(())
+        let count = rows.len() as u64;
+        match kept {
+            Kept::Yes(id) => return Ok(Some(id)),
+            Kept::Full => tracing::error!(
+                rows = count,
+                "the spool is full, exchanges are dropped; bring the store back or raise --spool-bytes"
+            ),
+            Kept::DiskFull => tracing::error!(
+                rows = count,
+                "the spool's disk is full, exchanges are dropped; make room or bring the store back"
+            ),
+        }
+        self.ledger.add(Line::ExchangesDroppedSpoolFull, count);
+        Ok(None)
     }
 
-    /// Delivers what waits on disk, oldest first, as far as the store takes it.
+    fn append(&mut self, rows: &[ExchangeRow]) -> anyhow::Result<Kept> {
+        let kept = self.spool.append(rows, self.position);
+        if kept.is_err() {
+            self.ledger
+                .add(Line::ExchangesDroppedOutput, rows.len() as u64);
+        }
+        kept.context("while writing the spool")
+    }
+
+    /// Delivers what waits in the spool, oldest first, as far as the store takes it.
     async fn drain(&mut self) -> anyhow::Result<()> {
-        if self.away_until.is_some_and(|until| Instant::now() < until) {
+        if self.is_away() {
             return Ok(());
         }
         for _ in 0..BATCHES_PER_TICK {
             match self.spool.oldest().context("while reading the spool")? {
-                Oldest::Empty => {
-                    self.away_until = None;
-                    return Ok(());
+                Oldest::Empty => return Ok(()),
+                Oldest::Corrupt { rows } => {
+                    // At least one: a batch has rows.
+                    let lost = u64::from(rows.unwrap_or(1));
+                    self.ledger.add(Line::ExchangesDroppedCorrupt, lost);
+                    tracing::error!(?rows, "a spooled batch does not read back and is lost");
                 }
-                Oldest::Corrupt(path) => {
-                    self.ledger.add(Line::ExchangesDroppedCorrupt, 1);
-                    tracing::error!(path = %path.display(), "a spooled batch does not read back and was set aside");
-                }
-                Oldest::Batch(path, batch) => match self.deliver(&batch).await {
-                    Ok(()) => {
-                        self.spool
-                            .remove(&path)
-                            .context("while removing a delivered batch")?;
-                        if self.away_until.take().is_some() {
-                            tracing::info!("the store is back");
-                        }
-                    }
+                Oldest::Batch(batch) => match self.deliver(&batch).await {
+                    Ok(()) => self.mark(batch.id)?,
                     Err(error) => {
                         self.note_away(&error);
                         return Ok(());
@@ -159,25 +182,49 @@ impl ClickHouseSink {
         self.ledger
             .add(Line::ExchangesStored, batch.rows.len() as u64);
         self.ledger.add(Line::SpansStored, spans as u64);
+        if self.away_until.take().is_some() {
+            tracing::info!("the store is back");
+        }
         Ok(())
+    }
+
+    fn mark(&mut self, id: BatchId) -> anyhow::Result<()> {
+        self.spool
+            .delivered(id)
+            .context("while marking a batch in the spool as delivered")
+    }
+
+    fn is_away(&self) -> bool {
+        self.away_until.is_some_and(|until| Instant::now() < until)
     }
 
     fn note_away(&mut self, error: &anyhow::Error) {
         if self.away_until.is_none() {
-            tracing::warn!("the store does not take exchanges, they go to the spool: {error:#}");
+            tracing::warn!("the store does not take exchanges, they wait in the spool: {error:#}");
         } else {
             self.ledger.add(Line::InsertsRetried, 1);
         }
         self.away_until = Some(Instant::now() + RETRY_AFTER);
     }
+
+    fn sync(&mut self) -> anyhow::Result<()> {
+        self.synced_at = Instant::now();
+        self.spool.sync().context("while syncing the spool")
+    }
 }
 
 impl Sink for ClickHouseSink {
-    async fn write(&mut self, batch: Vec<Exchange>) -> anyhow::Result<()> {
+    async fn write(&mut self, batch: ExchangeBatch) -> anyhow::Result<()> {
+        // One step of the input never lies in two batches of the spool: a kill between them would repeat it.
+        if self.pending.len() + batch.exchanges.len() > INSERT_ROWS_MAX {
+            self.flush().await?;
+        }
         if self.pending.is_empty() {
             self.pending_since = Instant::now();
         }
-        self.pending.extend(batch.into_iter().map(rows::row_of));
+        self.pending
+            .extend(batch.exchanges.into_iter().map(rows::row_of));
+        self.position = batch.position;
         if self.pending.len() >= INSERT_ROWS_MAX {
             self.flush().await?;
         }
@@ -188,20 +235,28 @@ impl Sink for ClickHouseSink {
         if self.pending_since.elapsed() >= FLUSH_AFTER {
             self.flush().await?;
         }
-        self.drain().await
+        self.drain().await?;
+        if self.synced_at.elapsed() >= SYNC_EVERY {
+            self.sync()?;
+        }
+        Ok(())
     }
 
     async fn finish(&mut self) -> anyhow::Result<()> {
         self.flush().await?;
         let deadline = Instant::now() + DRAIN_AT_END;
-        while !self.spool.is_empty()? && Instant::now() < deadline {
+        while !self.spool.is_empty() && Instant::now() < deadline {
             self.drain().await?;
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            if self.is_away() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
-        let left = self.spool.len()?;
-        if left > 0 {
+        self.sync()?;
+        let left = self.spool.waiting();
+        if left.batches > 0 {
             tracing::warn!(
-                batches = left,
+                batches = left.batches,
+                rows = left.rows,
                 "batches stay in the spool; the next start delivers them"
             );
         }

@@ -3,18 +3,18 @@
 mod clickhouse;
 mod ndjson;
 mod rows;
-#[path = "spool.rs"]
 pub mod spool;
 
-pub use clickhouse::{ClickHouseSink, SpoolOptions};
-pub use ndjson::NdjsonSink;
+pub use clickhouse::ClickHouseSink;
+pub use ndjson::{Delivered, NdjsonSink};
+pub use spool::SpoolOptions;
 
-use crate::{exchange::Exchange, health::Minute};
+use crate::{exchange::ExchangeBatch, health::Minute};
 
 /// A destination of exchanges. It owns its retries; an error means that the output is lost for good.
 pub trait Sink: Send {
     /// Takes a batch; returns once it is written or safely queued.
-    fn write(&mut self, batch: Vec<Exchange>) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn write(&mut self, batch: ExchangeBatch) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Takes a minute of connection health. Outputs without a place for it pass it over.
     fn health(&mut self, minute: Minute) -> impl Future<Output = anyhow::Result<()>> + Send {
@@ -39,7 +39,7 @@ pub enum AnySink {
 }
 
 impl Sink for AnySink {
-    async fn write(&mut self, batch: Vec<Exchange>) -> anyhow::Result<()> {
+    async fn write(&mut self, batch: ExchangeBatch) -> anyhow::Result<()> {
         match self {
             Self::Ndjson(sink) => sink.write(batch).await,
             Self::ClickHouse(sink) => sink.write(batch).await,

@@ -1,8 +1,9 @@
 //! The ring to drain, and the hints that go back: all that the capture thread needs of the kernel side.
 
-use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
-use ebpf_probes::abi::FlowKey;
+use aya::maps::{HashMap as BpfHashMap, Map, MapData};
+use ebpf_probes::abi::{FlowKey, names};
 
+use super::{kernel::SourceError, ring::Ring};
 use crate::connection::SkipHint;
 
 /// The key of the skip map as aya wants to see it.
@@ -19,45 +20,67 @@ unsafe impl aya::Pod for FlowKeyPod {}
 
 /// Takes records out of the ring.
 pub struct RecordDrain {
-    ring: RingBuf<MapData>,
+    ring: Ring,
     skips: BpfHashMap<MapData, FlowKeyPod, u32>,
+    _map: MapData,
 }
 
 impl std::fmt::Debug for RecordDrain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RecordDrain").finish_non_exhaustive()
+        f.debug_struct("RecordDrain")
+            .field("ring", &self.ring)
+            .finish_non_exhaustive()
     }
 }
 
 impl RecordDrain {
-    pub(super) const fn new(
-        ring: RingBuf<MapData>,
+    /// A drain of a ring of that many bytes.
+    pub(super) fn open(
+        ring: Map,
+        ring_bytes: u32,
         skips: BpfHashMap<MapData, FlowKeyPod, u32>,
-    ) -> Self {
-        Self { ring, skips }
+    ) -> Result<Self, SourceError> {
+        let Map::RingBuf(map) = ring else {
+            return Err(SourceError::Missing(names::RING));
+        };
+        let ring = Ring::open(map.fd(), ring_bytes).map_err(SourceError::Ring)?;
+        Ok(Self {
+            ring,
+            skips,
+            _map: map,
+        })
     }
 
-    /// Takes records until the ring is empty or `enough` are taken. Returns how many were.
-    pub fn drain(
-        &mut self,
-        mut take: impl FnMut(&[u8]) -> Option<SkipHint>,
-        enough: usize,
-    ) -> usize {
-        let mut taken = 0;
-        while taken < enough {
-            let Some(record) = self.ring.next() else {
-                break;
-            };
-            let hint = take(&record);
-            drop(record);
-            taken += 1;
-            if let Some(hint) = hint {
-                // A hint that does not arrive costs copying, nothing else.
-                if let Err(error) = self.skips.insert(FlowKeyPod(hint.flow), hint.until, 0) {
-                    tracing::debug!(%error, "a skip hint was not taken");
-                }
-            }
+    /// Reads at most `enough` records. Their room is not given back before [`RecordDrain::give_back`].
+    pub fn read(&mut self, take: impl FnMut(&[u8]), enough: usize) -> usize {
+        self.ring.read(take, enough)
+    }
+
+    /// Tells the kernel that everything read so far is safe.
+    pub fn give_back(&self) {
+        self.ring.publish();
+    }
+
+    /// Bytes read since the ring was made.
+    pub const fn position(&self) -> u64 {
+        self.ring.position()
+    }
+
+    /// Passes over what an earlier collector had made safe without giving it back.
+    pub fn skip_to(&mut self, position: u64) {
+        self.ring.skip_to(position);
+    }
+
+    /// Bytes that wait in the ring.
+    pub fn waiting(&self) -> u64 {
+        self.ring.waiting()
+    }
+
+    /// Tells the kernel what need not be copied.
+    pub fn hint(&mut self, hint: SkipHint) {
+        // A hint that does not arrive costs copying, nothing else.
+        if let Err(error) = self.skips.insert(FlowKeyPod(hint.flow), hint.until, 0) {
+            tracing::debug!(%error, "a skip hint was not taken");
         }
-        taken
     }
 }

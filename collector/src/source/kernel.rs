@@ -63,6 +63,9 @@ pub enum SourceError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The ring cannot be mapped.
+    #[error("the ring cannot be mapped into this process; is there enough memory?")]
+    Ring(#[source] std::io::Error),
     /// A name that is none.
     #[error("`{0}` cannot be the name of a kept capture: use letters, digits, `-` and `_`")]
     KeepName(String),
@@ -175,6 +178,7 @@ impl KernelSource {
             ring_bytes: options.ring_bytes,
             tls: options.tls,
         };
+        let place = (path.clone(), options.side, options.ring_bytes);
         let pins = options
             .keep
             .map(|name| Pins::of(name, &fixed))
@@ -184,7 +188,7 @@ impl KernelSource {
                 let switches = pins.switches();
                 let map = |name| pins.map(name);
                 let kept = Programs::Kept(pins.clone());
-                let (mut source, drain) = Self::from_maps(map, kept, path, options.side, switches)?;
+                let (mut source, drain) = Self::from_maps(map, kept, place, switches)?;
                 source.resumed = true;
                 (source, drain)
             }
@@ -195,7 +199,7 @@ impl KernelSource {
                 pins.keep_links(&mut bpf, &cgroup)?;
                 let map = |name| pins.map(name);
                 let kept = Programs::Kept(pins.clone());
-                Self::from_maps(map, kept, path, options.side, switches)?
+                Self::from_maps(map, kept, place, switches)?
             }
             None => {
                 let (mut bpf, switches) = loading::load_hooks(options.tls, options.ring_bytes)?;
@@ -213,8 +217,7 @@ impl KernelSource {
                 }
                 let take = |name| maps.remove(name).ok_or(SourceError::Missing(name));
                 let ours = Programs::Ours(Box::new(bpf));
-                let (mut source, drain) =
-                    Self::from_maps(take, ours, path, options.side, switches)?;
+                let (mut source, drain) = Self::from_maps(take, ours, place, switches)?;
                 source.logger = logger;
                 (source, drain)
             }
@@ -228,14 +231,11 @@ impl KernelSource {
     fn from_maps(
         mut map: impl FnMut(&'static str) -> Result<Map, SourceError>,
         programs: Programs,
-        cgroup: PathBuf,
-        side: WatchSide,
+        (cgroup, side, ring_bytes): (PathBuf, WatchSide, u32),
         switches: Switches,
     ) -> Result<(Self, RecordDrain), SourceError> {
-        let drain = RecordDrain::new(
-            use_map(map(names::RING)?, names::RING)?,
-            use_map(map(names::SKIPS)?, names::SKIPS)?,
-        );
+        let skips = use_map(map(names::SKIPS)?, names::SKIPS)?;
+        let drain = RecordDrain::open(map(names::RING)?, ring_bytes, skips)?;
         let source = Self {
             programs,
             logger: None,

@@ -7,6 +7,7 @@ pub mod listeners;
 mod loading;
 pub mod pins;
 pub mod recording;
+mod ring;
 pub mod tls_probes;
 
 pub use drain::RecordDrain;

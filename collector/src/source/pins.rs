@@ -59,10 +59,7 @@ impl Pins {
     /// # Errors
     /// When there is no BPF file system and none can be mounted, or the name is none.
     pub fn of(name: &str, fixed: &Fixed<'_>) -> Result<Self, SourceError> {
-        let sound = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || name.len() > 64 || !name.chars().all(sound) {
-            return Err(SourceError::KeepName(name.to_owned()));
-        }
+        check(name)?;
         let root = file_system()?;
         let mut hash = Sha256::new();
         hash.update(ebpf_probes::OBJECT);
@@ -185,11 +182,35 @@ impl Pins {
     /// # Errors
     /// When the BPF file system refuses.
     pub fn remove(&self) -> Result<(), SourceError> {
-        match fs::remove_dir_all(&self.name) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(pin_error(&self.name, source)),
-        }
+        remove_folder(&self.name).map(drop)
+    }
+}
+
+/// Ends the kept capture of a name. False when there was none.
+///
+/// # Errors
+/// When the name is none, or the BPF file system refuses.
+pub fn remove(name: &str) -> Result<bool, SourceError> {
+    check(name)?;
+    match mounted() {
+        Some(root) => remove_folder(&root.join("weir").join(name)),
+        None => Ok(false),
+    }
+}
+
+fn check(name: &str) -> Result<(), SourceError> {
+    let sound = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(sound) {
+        return Err(SourceError::KeepName(name.to_owned()));
+    }
+    Ok(())
+}
+
+fn remove_folder(folder: &Path) -> Result<bool, SourceError> {
+    match fs::remove_dir_all(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(pin_error(folder, source)),
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::io::{self, Read, Write};
 
+use ebpf_probes::abi::{RECORD_HEADER_BYTES, RecordHeader};
+
 use crate::clock::{ClockAnchor, MonotonicNs, UnixNanos};
 
 const MAGIC: &[u8; 8] = b"WEIRREC2";
@@ -54,11 +56,7 @@ impl<W: Write> Recorder<W> {
     /// # Errors
     /// When it cannot be written.
     pub fn append(&mut self, record: &[u8]) -> io::Result<()> {
-        let used = ebpf_probes::abi::RecordHeader::parse(record)
-            .map_or(record.len(), |(_, captured)| {
-                ebpf_probes::abi::RECORD_HEADER_BYTES + captured.len()
-            });
-        let record = record.get(..used).unwrap_or(record);
+        let record = used_part(record);
         self.out.write_all(
             &u32::try_from(record.len())
                 .unwrap_or(u32::MAX)
@@ -74,6 +72,14 @@ impl<W: Write> Recorder<W> {
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// A record without the slack behind its captured bytes.
+pub fn used_part(record: &[u8]) -> &[u8] {
+    let used = RecordHeader::parse(record).map_or(record.len(), |(_, captured)| {
+        RECORD_HEADER_BYTES + captured.len()
+    });
+    record.get(..used).unwrap_or(record)
 }
 
 /// Reads a recording record by record.

@@ -30,6 +30,9 @@ pub(crate) struct TlsLayer {
     may_be_handshake: bool,
     any_plaintext: bool,
     wire_is_read: bool,
+    /// When and how the connection ended on the wire.
+    ended: Option<(MonotonicNs, bool)>,
+    is_buried: bool,
 }
 
 impl TlsLayer {
@@ -52,6 +55,8 @@ impl TlsLayer {
             may_be_handshake: false,
             any_plaintext: false,
             wire_is_read: false,
+            ended: None,
+            is_buried: false,
         };
         for held in so_far {
             layer.wire_piece(held.side, held.piece());
@@ -125,16 +130,35 @@ impl TlsLayer {
         )
     }
 
-    /// The connection has ended.
-    pub(crate) fn end(
+    /// The connection has ended on the wire. The process may still read what has arrived, so that the conversation
+    /// ends only when everything in flight is complete, or the connection is buried.
+    pub(crate) fn wire_ended(
         &mut self,
         at: MonotonicNs,
         reset: bool,
         around: &Surroundings<'_>,
         done: &mut Vec<InFlight>,
     ) {
-        self.flush(around, done);
+        if self.ended.is_some() {
+            return;
+        }
         self.wire.end(at, reset);
+        self.ended = Some((at, reset));
+        if self.any_plaintext && self.inside.outstanding() == 0 {
+            self.bury(around, done);
+        }
+    }
+
+    /// Ends the conversation, if the connection has ended.
+    pub(crate) fn bury(&mut self, around: &Surroundings<'_>, done: &mut Vec<InFlight>) {
+        let Some((at, reset)) = self.ended else {
+            return;
+        };
+        if self.is_buried {
+            return;
+        }
+        self.is_buried = true;
+        self.flush(around, done);
         self.inside.end(at, reset, around, done);
         if !self.any_plaintext {
             around.ledger.add(Line::TlsUnread, 1);

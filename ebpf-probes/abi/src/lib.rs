@@ -104,7 +104,11 @@ pub mod names {
         ("SSL_write_ex", "tls_write_ex", Some("tls_write_ex_done")),
         ("SSL_read", "tls_read", Some("tls_read_done")),
         ("SSL_read_ex", "tls_read_ex", Some("tls_read_ex_done")),
-        ("SSL_do_handshake", "tls_handshake", Some("tls_handshake_done")),
+        (
+            "SSL_do_handshake",
+            "tls_handshake",
+            Some("tls_handshake_done"),
+        ),
         ("SSL_free", "tls_free", None),
     ];
     /// Program on the way in.

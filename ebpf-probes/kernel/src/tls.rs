@@ -393,7 +393,8 @@ pub fn join(ctx: &SkBuffContext, counters: Counters, header: &RecordHeader, payl
         session.joined = 1;
         session.flow = header.flow;
         session.side = header.side;
-    } else {
+    } else if start[0] == HANDSHAKE {
+        // Data never founds a session: what a closed one had left to send may leave after it was freed.
         let mut session = fresh();
         session.joined = 1;
         session.flow = header.flow;
@@ -401,6 +402,8 @@ pub fn join(ctx: &SkBuffContext, counters: Counters, header: &RecordHeader, payl
         if TLS_SESSIONS.insert(key, session, 0).is_err() {
             return;
         }
+    } else {
+        return;
     }
     let mut joined = *header;
     joined.kind = kind::JOIN;
