@@ -12,6 +12,7 @@ use crate::{
     attribution::discovery::Wanted,
     facts::{FactRules, Source},
     pipeline::PipelineConfig,
+    privacy::{CookieAllow, List, PseudonymKey, Pseudonyms, QueryAllow, allow},
     routes::Routes,
     rules::{EventRule, EventRules},
     source::kernel::WatchSide,
@@ -82,6 +83,8 @@ pub struct Identity {
     pub user: Vec<Source>,
     /// Default: the cookies `session_id` and `sid`, then the header `X-Session-ID`.
     pub session: Vec<Source>,
+    /// Whether user ids leave as pseudonyms; default yes.
+    pub pseudonymise: bool,
 }
 
 impl Default for Identity {
@@ -105,6 +108,7 @@ impl Default for Identity {
                 "request.cookie:sid",
                 "request.header:x-session-id",
             ]),
+            pseudonymise: true,
         }
     }
 }
@@ -115,6 +119,10 @@ impl Default for Identity {
 pub struct Attributes {
     /// Request headers kept as attributes; default none.
     pub headers: Vec<String>,
+    /// Cookies kept as attributes; default none.
+    pub cookies: Vec<String>,
+    /// Query parameters kept as attributes; default none.
+    pub query: Vec<String>,
 }
 
 /// Path templates.
@@ -124,16 +132,6 @@ pub struct RouteTemplates {
     /// Such as `/products/{id}`.
     pub templates: Vec<String>,
 }
-
-/// Headers that must never become attributes, whatever the file says.
-const FORBIDDEN_HEADERS: &[&str] = &[
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "set-cookie",
-    "x-auth-token",
-    "x-api-key",
-];
 
 impl FileConfig {
     /// Reads a file, or the defaults when there is none to read.
@@ -160,15 +158,15 @@ impl FileConfig {
     }
 
     fn validate(&self) -> Result<(), String> {
-        for name in &self.attributes.headers {
-            if FORBIDDEN_HEADERS
-                .iter()
-                .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
-            {
-                return Err(format!(
-                    "attributes.headers: `{name}` carries a secret and cannot be kept; use [identity] to read a claim from it"
-                ));
-            }
+        let lists = [
+            (List::Headers, &self.attributes.headers),
+            (List::Cookies, &self.attributes.cookies),
+            (List::Query, &self.attributes.query),
+        ];
+        for (list, names) in lists {
+            allow::check(list, names).map_err(|error| error.to_string())?;
+            let sources = self.identity.user.iter().chain(&self.identity.session);
+            allow::check_identities(list, names, sources).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -182,8 +180,12 @@ impl FileConfig {
     }
 
     /// The pipeline's share.
-    pub fn pipeline(&self) -> PipelineConfig {
-        PipelineConfig {
+    ///
+    /// # Errors
+    /// When an allow-list names what may not be kept.
+    pub fn pipeline(&self, key: PseudonymKey) -> Result<PipelineConfig, ConfigError> {
+        let bad = |error: allow::AllowError| ConfigError::Value(error.to_string());
+        Ok(PipelineConfig {
             facts: FactRules {
                 tenant: self.identity.tenant.clone(),
                 user: self.identity.user.clone(),
@@ -194,10 +196,17 @@ impl FileConfig {
                     .iter()
                     .map(|name| name.to_ascii_lowercase())
                     .collect(),
+                cookies: CookieAllow::new(&self.attributes.cookies).map_err(bad)?,
+                query: QueryAllow::new(&self.attributes.query).map_err(bad)?,
             },
             events: EventRules(self.events.clone()),
             routes: Routes::new(&self.routes.templates),
-        }
+            pseudonyms: if self.identity.pseudonymise {
+                Pseudonyms::of_all(key)
+            } else {
+                Pseudonyms::of_sessions(key)
+            },
+        })
     }
 }
 

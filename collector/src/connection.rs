@@ -43,6 +43,9 @@ enum Carrier {
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Connection {
+    /// Tells connections on the same addresses and ports apart: the client's first sequence number, which both ends
+    /// see; or, joined midway, the time.
+    pub identity: u64,
     from_start: bool,
     request: Flow,
     response: Flow,
@@ -110,6 +113,11 @@ impl Connection {
     pub fn new(first: &RecordHeader) -> Self {
         let from_start = first.tcp_flags & tcp_flags::SYN != 0;
         Self {
+            identity: if from_start {
+                u64::from(first.sequence)
+            } else {
+                first.monotonic_ns
+            },
             from_start,
             request: Flow::default(),
             response: Flow::default(),

@@ -51,6 +51,7 @@ pub(crate) struct Http1 {
     request: Decoder,
     response: Decoder,
     exchanges: VecDeque<InFlight>,
+    requests: u64,
 }
 
 /// What is spoken.
@@ -304,6 +305,7 @@ impl Http1 {
             request: Decoder::new(Side::Request, from_start),
             response: Decoder::new(Side::Response, from_start),
             exchanges: VecDeque::new(),
+            requests: 0,
         }
     }
 
@@ -323,6 +325,7 @@ impl Http1 {
         let mut pairing = Pairing {
             side,
             exchanges: &mut self.exchanges,
+            requests: &mut self.requests,
             around,
             then: Then::Messages,
         };

@@ -8,7 +8,12 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use base64::Engine as _;
 use serde::Deserialize;
 
-use crate::{http::Header, limits::VALUE_BYTES_MAX, trace_context::TraceParent};
+use crate::{
+    http::Header,
+    limits::VALUE_BYTES_MAX,
+    privacy::{CookieAllow, QueryAllow, scrub},
+    trace_context::TraceParent,
+};
 
 /// Which message of the exchange a source reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +116,10 @@ pub struct FactRules {
     pub session: Vec<Source>,
     /// Lower-case names of request headers kept as attributes, without a leading `x-`.
     pub attribute_headers: Vec<String>,
+    /// Cookies of the request kept as attributes.
+    pub cookies: CookieAllow,
+    /// Query parameters kept as attributes.
+    pub query: QueryAllow,
 }
 
 /// What was kept.
@@ -131,17 +140,22 @@ pub struct Facts {
 }
 
 impl FactRules {
-    /// Reads a request's fields.
-    pub fn of_request(&self, headers: &[Header<'_>]) -> Facts {
+    /// Reads a request's target and fields.
+    pub fn of_request(&self, target: &str, headers: &[Header<'_>]) -> Facts {
         let mut facts = self.identity(Message::Request, headers);
-        facts.host = field(headers, "host").and_then(text);
+        facts.host = field(headers, "host").and_then(clean_text);
         facts.trace = field(headers, "traceparent").and_then(TraceParent::parse);
         for name in &self.attribute_headers {
-            if let Some(value) = field(headers, name).and_then(text) {
+            if let Some(value) = field(headers, name).and_then(clean_text) {
                 let key = name.strip_prefix("x-").unwrap_or(name).replace('-', "_");
                 facts.attributes.insert(key, value);
             }
         }
+        let mut put = |key: &str, value: &str| {
+            facts.attributes.insert(key.to_owned(), value.to_owned());
+        };
+        self.cookies.read(headers, &mut put);
+        self.query.read(target, &mut put);
         facts
     }
 
@@ -160,7 +174,7 @@ impl FactRules {
                 .find_map(|source| read(source, headers))
         };
         Facts {
-            tenant: first(&self.tenant),
+            tenant: first(&self.tenant).map(|tenant| scrub(&tenant).into_owned()),
             user: first(&self.user),
             session: first(&self.session),
             ..Facts::default()
@@ -193,6 +207,11 @@ fn text(value: &[u8]) -> Option<String> {
         && text.len() <= VALUE_BYTES_MAX
         && !text.bytes().any(|byte| byte.is_ascii_control());
     fits.then(|| text.to_owned())
+}
+
+/// Text that goes out as it is.
+fn clean_text(value: &[u8]) -> Option<String> {
+    text(value).map(|text| scrub(&text).into_owned())
 }
 
 fn cookie<'a>(message: Message, headers: &[Header<'a>], name: &str) -> Option<&'a [u8]> {
@@ -251,6 +270,7 @@ mod tests {
             ],
             session: vec!["request.cookie:sid".parse().unwrap()],
             attribute_headers: vec!["x-device".to_owned()],
+            ..FactRules::default()
         }
     }
 
@@ -267,7 +287,7 @@ mod tests {
             header("X-Device", "phone"),
             header("X-Secret", "hush"),
         ];
-        let facts = rules().of_request(&headers);
+        let facts = rules().of_request("/", &headers);
         assert_eq!(facts.tenant.as_deref(), Some("t1"));
         assert_eq!(facts.user.as_deref(), Some("u7"));
         assert_eq!(facts.session.as_deref(), Some("s9"));

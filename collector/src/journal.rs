@@ -325,7 +325,8 @@ mod tests {
             journal.add(b"next");
             journal.commit(99, &ClockAnchor::now()).unwrap();
             let (_, past) = Journal::open(folder.path(), None).unwrap();
-            prop_assert_eq!(told(&past).last().unwrap().1.as_slice(), b"next");
+            let told = told(&past);
+            prop_assert_eq!(told.last().unwrap().1.as_slice(), b"next");
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod otlp;
 pub mod pairing;
 pub mod pipeline;
+pub mod privacy;
 pub mod routes;
 pub mod rules;
 pub mod run;

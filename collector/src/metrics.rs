@@ -14,8 +14,10 @@ use prometheus_client::{
 };
 
 use crate::{
+    attribution::service_map::Edge,
     health::HealthMetrics,
     ledger::{Kind, Ledger},
+    pipeline::SharedServiceMap,
     run::{KernelCounters, SharedTlsReport},
     service_times::ServiceTimes,
 };
@@ -33,12 +35,15 @@ pub struct Shown<'a> {
     pub times: &'a ServiceTimes,
     /// How connections fare.
     pub health: &'a HealthMetrics,
+    /// Who calls whom.
+    pub map: SharedServiceMap,
 }
 
 struct Numbers {
     ledger: Arc<Ledger>,
     kernel: KernelCounters,
     tls: SharedTlsReport,
+    map: SharedServiceMap,
 }
 
 impl fmt::Debug for Numbers {
@@ -75,11 +80,41 @@ impl Collector for Numbers {
             )?;
             counter.encode(metric)?;
         }
-        self.encode_tls(&mut encoder)
+        self.encode_tls(&mut encoder)?;
+        self.encode_map(&mut encoder)
     }
 }
 
 impl Numbers {
+    fn encode_map(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        let columns: [(&str, &str, fn(&Edge<'_>) -> f64); 3] = [
+            ("weir_service_calls", "Calls from one service to another.", |edge| as_float(edge.requests)),
+            (
+                "weir_service_calls_failed",
+                "Of them, those answered with 500 and above or not at all.",
+                |edge| as_float(edge.failed),
+            ),
+            (
+                "weir_service_call_seconds",
+                "Sum of their durations.",
+                |edge| as_float(edge.duration_ns) / 1e9,
+            ),
+        ];
+        for (name, help, value) in columns {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for edge in map.edges() {
+                let labels = [
+                    ("client", edge.client),
+                    ("server", edge.server),
+                    ("protocol", edge.protocol),
+                ];
+                ConstCounter::new(value(&edge)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn encode_tls(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let report = self
             .tls
@@ -110,6 +145,11 @@ impl Numbers {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "counters of Prometheus are floats")]
+const fn as_float(count: u64) -> f64 {
+    count as f64
+}
+
 /// The routes.
 pub fn router(shown: &Shown<'_>) -> Router {
     let mut registry = Registry::default();
@@ -119,6 +159,7 @@ pub fn router(shown: &Shown<'_>) -> Router {
         ledger: Arc::clone(&shown.ledger),
         kernel: Arc::clone(&shown.kernel),
         tls: Arc::clone(&shown.tls),
+        map: Arc::clone(&shown.map),
     }));
     let registry = Arc::new(registry);
     Router::new()

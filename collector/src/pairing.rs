@@ -2,7 +2,7 @@
 //!
 //! What is kept of a message is decided by the fact rules while its head is still borrowed; nothing else is copied.
 
-use std::collections::VecDeque;
+use std::{cell::RefCell, collections::VecDeque};
 
 use crate::{
     clock::MonotonicNs,
@@ -11,11 +11,14 @@ use crate::{
     http::{Framing, Header, MessageEvent, MessageSink, RequestLine, Side, StatusLine},
     ledger::{Ledger, Line},
     limits::{PATH_BYTES_MAX, PIPELINE_DEPTH_MAX},
+    privacy::scrub,
 };
 
 /// A request on its way to becoming an exchange.
 #[derive(Clone, Debug, Default)]
 pub struct InFlight {
+    /// Which request of its connection this is: its number in HTTP/1.x, its stream in HTTP/2.
+    pub ordinal: u64,
     /// First byte of the request.
     pub started: MonotonicNs,
     /// Last byte seen of either message.
@@ -96,12 +99,45 @@ pub struct Surroundings<'a> {
     pub ledger: &'a Ledger,
     /// Who sent the record that is being read, where the kernel tells.
     pub task: Option<Task>,
+    /// Requests that began with this record.
+    pub begun: RefCell<Vec<Begun>>,
+}
+
+/// A request whose head has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Its number on the connection.
+    pub ordinal: u64,
+    /// First byte.
+    pub started: MonotonicNs,
+}
+
+impl<'a> Surroundings<'a> {
+    /// Around one record.
+    pub const fn new(rules: &'a FactRules, ledger: &'a Ledger, task: Option<Task>) -> Self {
+        Self {
+            rules,
+            ledger,
+            task,
+            begun: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Notes that a request has begun.
+    pub fn begin(&self, exchange: &InFlight) {
+        self.begun.borrow_mut().push(Begun {
+            ordinal: exchange.ordinal,
+            started: exchange.started,
+        });
+    }
 }
 
 /// Puts messages of one direction into the FIFO.
 pub(crate) struct Pairing<'a> {
     pub(crate) side: Side,
     pub(crate) exchanges: &'a mut VecDeque<InFlight>,
+    /// Requests so far.
+    pub(crate) requests: &'a mut u64,
     pub(crate) around: &'a Surroundings<'a>,
     /// Set when what follows on the connection is no HTTP/1.x.
     pub(crate) then: Then,
@@ -153,7 +189,10 @@ impl Pairing<'_> {
         }
     }
 
-    fn add(&mut self, exchange: InFlight) {
+    fn add(&mut self, mut exchange: InFlight) {
+        *self.requests += 1;
+        exchange.ordinal = *self.requests;
+        self.around.begin(&exchange);
         if self.exchanges.len() < PIPELINE_DEPTH_MAX {
             self.exchanges.push_back(exchange);
         } else {
@@ -164,11 +203,11 @@ impl Pairing<'_> {
 
 impl MessageSink for Pairing<'_> {
     fn request(&mut self, line: RequestLine<'_>, headers: &[Header<'_>], started: MonotonicNs) {
-        let request_facts = self.around.rules.of_request(headers);
+        let request_facts = self.around.rules.of_request(line.target, headers);
         self.add(InFlight {
             started,
             ended: started,
-            method: Some(line.method.to_owned()),
+            method: Some(scrub(line.method).into_owned()),
             path: Some(path_of(line.target)),
             protocol: if line.minor_version == 0 {
                 Protocol::Http10
@@ -203,6 +242,8 @@ impl MessageSink for Pairing<'_> {
             exchange.task = exchange.task.or(task);
             exchange.status = Some(line.code);
             exchange.response_started = Some(started);
+            // Segments that came out of order carry their own, earlier times.
+            exchange.ended = exchange.ended.max(started);
             exchange.response_facts = response_facts;
         }
         if framing == Framing::Tunnel {
@@ -265,7 +306,8 @@ pub(crate) fn path_of(target: &str) -> String {
         Some((_, rest)) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
         None => path,
     };
-    path.chars().take(PATH_BYTES_MAX).collect()
+    // Before it is cut: half a card number would not be known for one.
+    scrub(path).chars().take(PATH_BYTES_MAX).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! W3C trace context: reading `traceparent`, and ids for exchanges that carry none.
 
-use sha2::{Digest as _, Sha256};
-
 /// A valid `traceparent` (or `traceresponse`, which has the same form).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceParent {
@@ -53,26 +51,35 @@ fn is_lower_hex(text: &str) -> bool {
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A trace id and a span id that depend only on what was observed, so that a replay gives the same.
-pub fn derive_ids(parts: &[&[u8]]) -> (String, String) {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
+/// A trace id and a span id that depend only on what was observed, so that a replay gives the same: the trace on
+/// `parts`, the span on `parts` and the end that saw it.
+pub fn derive_ids(parts: &[&[u8]], end: u8) -> (String, String) {
+    let mut seed = [0_u8; 96];
+    let mut length = 0;
+    for (slot, byte) in seed.iter_mut().zip(parts.iter().copied().flatten()) {
+        *slot = *byte;
+        length += 1;
     }
-    let digest = hash.finalize();
-    let (trace, span) = digest.split_at(16);
-    (hex(trace), hex(span.get(..8).unwrap_or_default()))
+    let trace = cityhash_rs::cityhash_102_128(seed.get(..length).unwrap_or_default());
+    // The trace, stirred once more with the end: 64 bits of it are the span.
+    let mut stirred = [end; 17];
+    let (head, _) = stirred.split_at_mut(16);
+    head.copy_from_slice(&trace.to_le_bytes());
+    let span = cityhash_rs::cityhash_102_128(&stirred).to_be_bytes();
+    (
+        hex(&trace.to_be_bytes()),
+        hex(span.get(..8).unwrap_or_default()),
+    )
 }
 
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing into a string cannot fail.
-        write!(text, "{byte:02x}").unwrap_or_default();
-    }
-    text
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(*DIGITS.get(usize::from(half)).unwrap_or(&b'0'));
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)])
+        .collect()
 }
 
 #[cfg(test)]

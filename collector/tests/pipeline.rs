@@ -15,6 +15,7 @@ use collector::{
     facts::FactRules,
     ledger::{Ledger, Line},
     pipeline::{Pipeline, PipelineConfig},
+    privacy::{PseudonymKey, Pseudonyms},
     routes::Routes,
     rules::EventRules,
     source::listeners::NamedListeners,
@@ -103,6 +104,7 @@ fn run(records: &[Vec<u8>]) -> (Vec<Exchange>, Arc<Ledger>) {
         facts: FactRules::default(),
         events: EventRules::default(),
         routes: Routes::default(),
+        pseudonyms: Pseudonyms::of_all(PseudonymKey::from_bytes([7; 32])),
     };
     let listeners = Box::new(NamedListeners::new(HashMap::from([(
         80,

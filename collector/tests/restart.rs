@@ -132,6 +132,7 @@ impl Collector {
                 &format!("ndjson:{}", folder.join("out.ndjson").display()),
             ])
             .args(["--summary", &folder.join("summary.json").to_string_lossy()])
+            .args(["--pseudonym-key", &folder.join("key").to_string_lossy()])
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();

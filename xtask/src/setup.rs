@@ -28,6 +28,7 @@ const PACKAGES: &[(Purpose, &str, Proof)] = &[
     (Purpose::Tests, "procps", Proof::Program("kill")),
     (Purpose::Tests, "nginx-light", Proof::Program("nginx")),
     (Purpose::Tests, "wrk", Proof::Program("wrk")),
+    (Purpose::Tests, "bpftrace", Proof::Program("bpftrace")),
     (
         Purpose::Tests,
         "python3-venv",

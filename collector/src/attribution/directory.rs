@@ -12,7 +12,8 @@ use crate::pipeline::{Listener, Listeners};
 #[derive(Debug, Default)]
 struct Entries {
     of_port: HashMap<u16, Arc<Listener>>,
-    service_of: HashMap<u32, String>,
+    /// Service and lowest pid of its processes.
+    service_of: HashMap<u32, (String, u32)>,
 }
 
 /// Listeners by port and services by process. Cheap to clone; all clones share what is found.
@@ -61,9 +62,16 @@ impl Directory {
             attributes: owner.process.as_ref().map(attributes).unwrap_or_default(),
         };
         let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(service) = service {
+        // Workers that have ended since are forgotten, or restarts would fill the table.
+        if let Some(before) = found.of_port.get(&owner.port).cloned() {
+            for pid in before.pids.iter().filter(|pid| !owner.pids.contains(pid)) {
+                found.service_of.remove(pid);
+            }
+        }
+        if let (Some(service), Some(group)) = (service, owner.pids.first()) {
             for pid in &owner.pids {
-                found.service_of.insert(*pid, service.clone());
+                let entry = (service.clone(), *group);
+                found.service_of.insert(*pid, entry);
             }
         }
         found.of_port.insert(owner.port, Arc::new(listener));
@@ -78,7 +86,13 @@ impl Listeners for Directory {
 
     fn service_of(&mut self, process: u32) -> Option<String> {
         let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
-        found.service_of.get(&process).cloned()
+        let (service, _) = found.service_of.get(&process)?;
+        Some(service.clone())
+    }
+
+    fn group_of(&mut self, process: u32) -> Option<u32> {
+        let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
+        found.service_of.get(&process).map(|(_, group)| *group)
     }
 }
 

@@ -60,6 +60,9 @@ pub struct ReplayArgs {
     /// Configuration file (TOML): names, identity, allow-list, routes, events.
     #[arg(long, value_name = "FILE", env = "WEIR_COLLECTOR_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Key of the pseudonyms; without one they compare with nothing outside this output.
+    #[arg(long, value_name = "FILE")]
+    pub pseudonym_key: Option<PathBuf>,
 }
 
 /// Arguments of `run`.
@@ -121,6 +124,9 @@ pub struct RunArgs {
     /// Configuration file (TOML): names, identity, allow-list, routes, events.
     #[arg(long, value_name = "FILE", env = "WEIR_COLLECTOR_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Key of the pseudonyms that stand for users and sessions; created when missing. Hosts that share it agree.
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/weir/pseudonym.key")]
+    pub pseudonym_key: PathBuf,
     /// At the end, write what was seen, stored and lost to this file (JSON).
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,

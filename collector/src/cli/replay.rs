@@ -11,6 +11,7 @@ use crate::{
     ledger::{Ledger, Line},
     limits::EXCHANGE_BATCH_ROWS,
     pipeline::Pipeline,
+    privacy::PseudonymKey,
     sink::{NdjsonSink, Sink as _},
     source::{listeners::NamedListeners, recording::Recording},
 };
@@ -24,8 +25,12 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let ledger = Arc::new(Ledger::default());
     let mut sink = NdjsonSink::open(&args.output, Arc::clone(&ledger), None)?;
     let listeners = Box::new(NamedListeners::new(config.names()));
+    let key = match &args.pseudonym_key {
+        Some(path) => PseudonymKey::load_or_create(path)?,
+        None => PseudonymKey::random().context("while making a key for this output")?,
+    };
     let mut pipeline = Pipeline::new(
-        config.pipeline(),
+        config.pipeline(key)?,
         listeners,
         Arc::clone(&ledger),
         recording.anchor(),

@@ -18,6 +18,7 @@ use crate::{
     limits::{EXCHANGE_BATCHES_MAX, HEALTH_MINUTES_MAX},
     metrics, otlp,
     pipeline::{Listeners as _, Pipeline},
+    privacy::PseudonymKey,
     run::{
         CaptureOptions, HadDelivered, KernelCounters, Scout, SideDoors, Stop, open_journal, pump,
         reason_for_silence, spawn_capture, spawn_scout, take_up, watch_for_silence,
@@ -55,6 +56,7 @@ async fn capture(
     file.names().values().for_each(|name| times.announce(name));
     let stop = Stop::default();
     let (mut sink, delivered) = open_sink(args, &ledger)?;
+    let config = file.pipeline(PseudonymKey::load_or_create(&args.pseudonym_key)?)?;
     let (source, mut drain) = KernelSource::attach(&AttachOptions {
         cgroup: watch.cgroup.as_deref(),
         ports: &wanted.ports,
@@ -64,6 +66,7 @@ async fn capture(
         ..AttachOptions::default()
     })?;
     let ports = wanted.ports.clone();
+    let wanted_processes = wanted.processes.first().cloned();
     let directory = Directory::new(file.names());
     let cgroup = source.cgroup().to_owned();
     let mut scout = Scout::new(
@@ -72,18 +75,16 @@ async fn capture(
         directory.clone(),
         stop.clone(),
     );
+    let missing = wanted_processes.filter(|_| ports.is_empty());
     scout.look()?;
+    if let (Some(name), false) = (missing, scout.has_found_any()) {
+        return Err(ConfigError::Value(format!(
+            "no process named `{name}` listens on a TCP port; see `ss -ltnp`, or name the port with --port"
+        ))
+        .into());
+    }
     announce(&cgroup, &ports, &directory, &scout);
     let (counters, health) = (Arc::clone(&scout.counters), HealthMetrics::default());
-    // After attaching: that `/metrics` answers means that traffic is being captured.
-    let shown = metrics::Shown {
-        ledger: Arc::clone(&ledger),
-        kernel: Arc::clone(&counters),
-        tls: Arc::clone(&scout.tls),
-        times: &times,
-        health: &health,
-    };
-    let side_doors = open_side_doors(args, &ledger, metrics::router(&shown)).await?;
     let (sender, receiver) = mpsc::channel(EXCHANGE_BATCHES_MAX);
     let (minutes, minutes_receiver) = mpsc::channel(HEALTH_MINUTES_MAX);
     let anchor = ClockAnchor::now();
@@ -93,8 +94,18 @@ async fn capture(
         Recorder::new(BufWriter::new(file), &anchor).context("while writing the recording's header")
     });
     let listeners = Box::new(directory.clone());
-    let mut pipeline = Pipeline::new(file.pipeline(), listeners, Arc::clone(&ledger), anchor)
-        .with_health(HealthBook::new(health));
+    let mut pipeline = Pipeline::new(config, listeners, Arc::clone(&ledger), anchor)
+        .with_health(HealthBook::new(health.clone()));
+    // After attaching: that `/metrics` answers means that traffic is being captured.
+    let shown = metrics::Shown {
+        ledger: Arc::clone(&ledger),
+        kernel: Arc::clone(&counters),
+        tls: Arc::clone(&scout.tls),
+        times: &times,
+        health: &health,
+        map: pipeline.service_map(),
+    };
+    let side_doors = open_side_doors(args, &ledger, metrics::router(&shown)).await?;
     let mut left_over = Vec::new();
     let mut journal = None;
     if let Some(name) = &args.keep {

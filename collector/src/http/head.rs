@@ -141,8 +141,11 @@ pub(super) fn parse_response<R>(
         Ok(httparse::Status::Partial) => Parsed::Partial,
         Err(_) => Parsed::Malformed,
         Ok(httparse::Status::Complete(length)) => match response.code {
-            Some(code) => Parsed::Complete(length, read(StatusLine { code }, response.headers)),
-            None => Parsed::Malformed,
+            // The parser lets any three digits pass; below 100 there is no class of status.
+            Some(code @ 100..) => {
+                Parsed::Complete(length, read(StatusLine { code }, response.headers))
+            }
+            Some(_) | None => Parsed::Malformed,
         },
     }
 }

@@ -221,11 +221,7 @@ mod tests {
                 lost,
                 at: MonotonicNs(self.now),
             };
-            let around = Surroundings {
-                rules: &self.rules,
-                ledger: &self.ledger,
-                task: self.task,
-            };
+            let around = Surroundings::new(&self.rules, &self.ledger, self.task);
             self.http2.feed(side, piece, &around, &mut self.done);
         }
 
@@ -238,11 +234,7 @@ mod tests {
         }
 
         fn end(&mut self, truncated: bool) {
-            let around = Surroundings {
-                rules: &self.rules,
-                ledger: &self.ledger,
-                task: self.task,
-            };
+            let around = Surroundings::new(&self.rules, &self.ledger, self.task);
             self.http2.end(truncated, &around, &mut self.done);
         }
 
@@ -518,6 +510,30 @@ mod tests {
         );
         assert_eq!(watch.count(Line::HeadsMalformed), 0);
         assert_eq!(watch.count(Line::BytesSkipped), 28);
+    }
+
+    #[test]
+    fn a_connection_thought_to_be_running_may_begin_after_all() {
+        let mut watch = Watch::new(Http2::new(false));
+        watch.client(&[PREFACE.to_vec(), get(1, "/a")].concat());
+        watch.server(&answer(1, "200", true));
+        assert_eq!(watch.taken(), [seen(Outcome::Ok, "/a", 200)]);
+        // So nothing was sent before, and an index beyond the table is an error.
+        watch.client(&headers(3, &[0x82, 0xbe], true));
+        assert_eq!(watch.count(Line::HeadsMalformed), 1);
+    }
+
+    #[test]
+    fn times_are_those_of_the_first_and_last_byte() {
+        let mut watch = Watch::from_start();
+        let request = post(1, "/a");
+        for byte in request.chunks(10) {
+            watch.client(byte);
+        }
+        watch.end(false);
+        let pieces = request.len().div_ceil(10) as u64;
+        assert_eq!(watch.done[0].started, MonotonicNs(2));
+        assert_eq!(watch.done[0].ended, MonotonicNs(1 + pieces));
     }
 
     #[test]

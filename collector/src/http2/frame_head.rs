@@ -186,7 +186,14 @@ mod tests {
         assert_eq!((head.kind, head.stream), (Kind::Headers, 0x0103));
         assert!(head.has(flag::END_STREAM) && head.has(flag::END_HEADERS));
         assert!(head.has(flag::PRIORITY) && !head.has(flag::PADDED));
-        assert!(head.is_possible(Side::Request) && !head.is_plausible(Side::Request));
+        assert!(head.is_possible(Side::Request));
+        let is_plausible = |l1, flags, s0| {
+            FrameHead::parse([0, l1, 3, 1, flags, s0, 0, 1, 3]).is_plausible(Side::Request)
+        };
+        assert!(is_plausible(2, 0x25, 0));
+        assert!(!is_plausible(2, 0x25, 0x80), "the reserved bit");
+        assert!(!is_plausible(2, 0x45, 0), "a flag that is none");
+        assert!(!is_plausible(0x50, 0x25, 0), "a long head");
     }
 
     #[test]

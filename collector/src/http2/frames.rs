@@ -575,6 +575,9 @@ mod tests {
                 Event::Lost,
             ]
         );
+        let ping = frame(6, 0, 0, &[0; 8]);
+        let log = cut(Side::Response, true, &[(&ping[..10], 7), (&ping[..9], 9)]);
+        assert_eq!(log.events, [Event::Lost]);
         let block = headers(1, b"0123456789", true);
         let log = cut(Side::Response, true, &[(&block[..14], 5), (&block, 0)]);
         assert_eq!(log.events, [Event::Lost]);
@@ -612,6 +615,10 @@ mod tests {
         let log = cut(Side::Response, false, &[(&bytes, 0)]);
         assert_eq!(log.blocks, [(3, true, false, 11, Some(b"IJ".to_vec()))]);
         assert_eq!(log.events, []);
+        bytes.extend(frame(9, 4, 3, b"KL"));
+        let log = cut(Side::Response, false, &[(&bytes, 0)]);
+        let wanted = [Event::Lost, Event::Skipped(2)];
+        assert_eq!(log.events, wanted, "this one continues nothing");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     exchange::{Outcome, Protocol},
     http::Side,
     ledger::Line,
+    privacy::scrub,
     pairing::{InFlight, Surroundings, path_of},
 };
 
@@ -257,6 +258,7 @@ impl Streams {
             return;
         }
         let mut exchange = InFlight {
+            ordinal: u64::from(block.stream),
             started: block.started,
             ended: block.ended,
             protocol: Protocol::H2,
@@ -267,13 +269,15 @@ impl Streams {
             ..InFlight::default()
         };
         if let Some(head) = head {
-            exchange.method = head.method.map(str::to_owned);
+            exchange.method = head.method.map(|method| scrub(method).into_owned());
             exchange.path = head.target.map(path_of);
-            exchange.request_facts = out.around.rules.of_request(&head.headers);
+            let target = head.target.unwrap_or_default();
+            exchange.request_facts = out.around.rules.of_request(target, &head.headers);
             if head.is_grpc {
                 exchange.protocol = Protocol::Grpc;
             }
         }
+        out.around.begin(&exchange);
         let stream = Stream {
             exchange,
             has_response: false,

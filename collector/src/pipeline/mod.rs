@@ -5,26 +5,30 @@
 
 mod naming;
 mod sessions;
+mod stitching;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ebpf_probes::abi::{EGRESS, FlowKey, Opener, RecordHeader, kind, tcp_flags, watch};
-use naming::{Carried, Namer};
+use naming::{Carried, Namer, key_of};
 use sessions::Sessions;
+use stitching::{Caller, Completed, Stitching};
 
 use crate::{
+    attribution::service_map::{ServiceMap, StatusClass},
     clock::{ClockAnchor, MonotonicNs},
     connection::{Connection, SkipHint},
-    exchange::Exchange,
+    exchange::{Exchange, Role},
     facts::FactRules,
     health::{HealthBook, Minute},
     http::Side,
     ledger::{Ledger, Line},
     limits::{CONNECTIONS_MAX, IDLE_NS_MAX, LINGER_NS, OPENERS_MAX},
-    pairing::{InFlight, Surroundings, Task},
+    pairing::{Begun, InFlight, Surroundings, Task},
+    privacy::Pseudonyms,
     routes::Routes,
     rules::EventRules,
 };
@@ -54,7 +58,16 @@ pub trait Listeners: Send {
         let _ = process;
         None
     }
+
+    /// A number that stands for all processes of the service that a process belongs to: its lowest.
+    fn group_of(&mut self, process: u32) -> Option<u32> {
+        let _ = process;
+        None
+    }
 }
+
+/// Who calls whom, shared with whoever shows it.
+pub type SharedServiceMap = Arc<Mutex<ServiceMap>>;
 
 /// Everything the pipeline is told at the start.
 #[derive(Debug)]
@@ -65,6 +78,8 @@ pub struct PipelineConfig {
     pub events: EventRules,
     /// Path templates.
     pub routes: Routes,
+    /// What becomes of identities.
+    pub pseudonyms: Pseudonyms,
 }
 
 /// Who opened a connection.
@@ -88,6 +103,8 @@ pub struct Pipeline {
     health: HealthBook,
     connections: HashMap<ConnectionKey, Connection>,
     sessions: Sessions,
+    stitching: Stitching,
+    service_map: SharedServiceMap,
     openers: HashMap<FlowKey, OpenedBy>,
     openers_by_age: VecDeque<FlowKey>,
     done: Vec<InFlight>,
@@ -121,6 +138,8 @@ impl Pipeline {
             health: HealthBook::default(),
             connections: HashMap::new(),
             sessions: Sessions::default(),
+            stitching: Stitching::default(),
+            service_map: SharedServiceMap::default(),
             openers: HashMap::new(),
             openers_by_age: VecDeque::new(),
             done: Vec::new(),
@@ -134,6 +153,11 @@ impl Pipeline {
     pub fn with_health(mut self, health: HealthBook) -> Self {
         self.health = health;
         self
+    }
+
+    /// Who calls whom, for whoever shows it.
+    pub fn service_map(&self) -> SharedServiceMap {
+        Arc::clone(&self.service_map)
     }
 
     /// Renews the relation of the two clocks.
@@ -171,6 +195,7 @@ impl Pipeline {
             }
         };
         self.sweep(out);
+        self.stitching.resolve(self.now, out);
         hint
     }
 
@@ -182,11 +207,8 @@ impl Pipeline {
     ) -> Option<SkipHint> {
         let (side, key) = place_of(header);
         self.make_room(&key, header, side, out);
-        let around = Surroundings {
-            rules: &self.namer.config.facts,
-            ledger: &self.ledger,
-            task: Task::of_record(header.task),
-        };
+        let task = Task::of_record(header.task);
+        let around = Surroundings::new(&self.namer.config.facts, &self.ledger, task);
         let connection = match self.connections.get_mut(&key) {
             Some(connection) => connection,
             // A close without anything before it tells nothing about any exchange.
@@ -209,6 +231,7 @@ impl Pipeline {
             }
         };
         let hint = connection.observe(side, header, captured, &around, &mut self.done);
+        let (identity, begun) = (connection.identity, around.begun.into_inner());
         let news = connection.health.take_news();
         if !news.is_empty() {
             let service = self
@@ -220,6 +243,7 @@ impl Pipeline {
                 self.health.sign(service.service.as_deref(), at, sign);
             }
         }
+        self.begin(&key, identity, &begun);
         self.name_all(&key, out);
         hint
     }
@@ -231,17 +255,16 @@ impl Pipeline {
         out: &mut Vec<Exchange>,
     ) -> Option<SkipHint> {
         let (side, key) = place_of(header);
-        let around = Surroundings {
-            rules: &self.namer.config.facts,
-            ledger: &self.ledger,
-            task: Task::of_record(header.task),
-        };
+        let task = Task::of_record(header.task);
+        let around = Surroundings::new(&self.namer.config.facts, &self.ledger, task);
         let Some(connection) = self.connections.get_mut(&key) else {
             // The connection has been forgotten since; without its ends there is no exchange to tell of.
             self.ledger.add(Line::TlsUnjoined, 1);
             return None;
         };
         let hint = connection.plaintext(side, header, captured, &around, &mut self.done);
+        let (identity, begun) = (connection.identity, around.begun.into_inner());
+        self.begin(&key, identity, &begun);
         self.name_all(&key, out);
         hint
     }
@@ -279,6 +302,9 @@ impl Pipeline {
         {
             self.openers.remove(&oldest);
         }
+        if let Some(group) = self.namer.listeners.group_of(task.process) {
+            self.stitching.calls(group);
+        }
         let length = opener.command.iter().take_while(|byte| **byte != 0).count();
         let command = opener.command.get(..length).unwrap_or_default();
         let opened_by = OpenedBy {
@@ -287,6 +313,21 @@ impl Pipeline {
         };
         if self.openers.insert(header.flow, opened_by).is_none() {
             self.openers_by_age.push_back(header.flow);
+        }
+    }
+
+    /// Requests of a service that calls others may be the cause of those calls.
+    fn begin(&mut self, key: &ConnectionKey, identity: u64, begun: &[Begun]) {
+        if begun.is_empty() || key.side != watch::SERVER {
+            return;
+        }
+        let listener = self.namer.listeners.of_port(key.client_to_server.destination_port);
+        let group = listener.pids.first().filter(|group| self.stitching.follows(**group));
+        if let Some(group) = group {
+            for request in begun {
+                let key = key_of(key, identity, request.ordinal);
+                self.stitching.begin(*group, key, request.started);
+            }
         }
     }
 
@@ -339,6 +380,7 @@ impl Pipeline {
         for key in keys {
             self.remove(&key, out);
         }
+        self.stitching.finish(out);
     }
 
     /// Connections followed now.
@@ -380,11 +422,7 @@ impl Pipeline {
             return false;
         };
         let open = !connection.closed;
-        let around = Surroundings {
-            rules: &self.namer.config.facts,
-            ledger: &self.ledger,
-            task: None,
-        };
+        let around = Surroundings::new(&self.namer.config.facts, &self.ledger, None);
         connection.bury(&around, &mut self.done);
         let carried = self.carried(key, &connection);
         self.name_done(key, &carried, out);
@@ -395,6 +433,7 @@ impl Pipeline {
     fn carried(&self, key: &ConnectionKey, connection: &Connection) -> Carried {
         Carried {
             tls: connection.is_tls(),
+            identity: connection.identity,
             opener: self.openers.get(&key.client_to_server).cloned(),
         }
     }
@@ -411,22 +450,57 @@ impl Pipeline {
         self.name_done(key, &carried, out);
         if round_trip_us > 0 {
             let at = self.namer.anchor.to_unix(self.now);
-            let service = self
-                .namer
-                .listeners
-                .of_port(key.client_to_server.destination_port);
-            self.health
-                .round_trip(service.service.as_deref(), at, round_trip_us);
+            let service = self.namer.listeners.of_port(key.client_to_server.destination_port);
+            self.health.round_trip(service.service.as_deref(), at, round_trip_us);
         }
     }
 
     fn name_done(&mut self, key: &ConnectionKey, carried: &Carried, out: &mut Vec<Exchange>) {
         let mut done = std::mem::take(&mut self.done);
-        out.extend(
-            done.drain(..)
-                .map(|seen| self.namer.name(key, carried, seen)),
-        );
+        for seen in done.drain(..) {
+            let with = self.completed(key, carried, &seen);
+            let exchange = self.namer.name(key, carried, seen);
+            if exchange.role == Role::Server {
+                self.map(&exchange);
+                self.stitching.complete(exchange, &with, out);
+            } else {
+                out.push(exchange);
+            }
+        }
         self.done = done;
+    }
+
+    fn completed(&mut self, key: &ConnectionKey, carried: &Carried, seen: &InFlight) -> Completed {
+        let listeners = &mut self.namer.listeners;
+        let listener = listeners.of_port(key.client_to_server.destination_port);
+        let caller = carried.opener.as_ref().and_then(|opener| {
+            let group = listeners.group_of(opener.task.process)?;
+            // Whoever opened a connection has sent its first request; of later ones the thread is not known.
+            let thread = (seen.ordinal == 1).then_some(opener.task.thread);
+            Some(Caller { group, thread })
+        });
+        Completed {
+            key: key_of(key, carried.identity, seen.ordinal),
+            started: seen.started,
+            ended: seen.ended,
+            group: listener.pids.first().copied(),
+            answering_thread: seen.task.map(|task| task.thread),
+            caller,
+            has_context: seen.request_facts.trace.is_some(),
+        }
+    }
+
+    /// Enters a call into the service map.
+    fn map(&mut self, exchange: &Exchange) {
+        let client = exchange.attributes.get("client_service");
+        let client = client.map_or("outside", String::as_str);
+        let server = exchange.service.as_deref().unwrap_or("unknown");
+        let class = StatusClass::of(exchange.status_code);
+        let mut map = self
+            .service_map
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        map.observe(client, server, exchange.protocol, class, exchange.duration_ns);
     }
 }
 

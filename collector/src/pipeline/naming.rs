@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{Hash as _, Hasher as _},
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Carried {
     pub(super) tls: bool,
+    /// See [`crate::connection::Connection::identity`].
+    pub(super) identity: u64,
     /// Who opened it, when that was on this host.
     pub(super) opener: Option<super::OpenedBy>,
 }
@@ -46,21 +49,17 @@ impl Namer {
                 .route(listener.service.as_deref().unwrap_or_default(), path)
         });
         let event = route.as_deref().and_then(|route| {
-            self.config.events.name(
-                listener.service.as_deref(),
-                seen.method.as_deref(),
-                route,
-                seen.status,
-            )
+            let (service, method) = (listener.service.as_deref(), seen.method.as_deref());
+            self.config.events.name(service, method, route, seen.status)
         });
         let (request, response) = (seen.request_facts, seen.response_facts);
-        let ids = derive_ids(&[
-            &flow.source_address,
-            &flow.source_port.to_le_bytes(),
-            &flow.destination_port.to_le_bytes(),
-            &seen.started.0.to_le_bytes(),
-            &[key.side],
-        ]);
+        let ids = ids_of(key, carried.identity, seen.ordinal);
+        let tenant = request.tenant.or(response.tenant);
+        let pseudonyms = &self.config.pseudonyms;
+        let user = |id| pseudonyms.user(tenant.as_deref(), id);
+        let session = |id: String| pseudonyms.session(tenant.as_deref(), &id);
+        let user_id = request.user.or(response.user).map(user);
+        let session_id = request.session.or(response.session).map(session);
         let mut attributes: BTreeMap<String, String> = request.attributes;
         if let Some(status) = seen.grpc_status {
             attributes.insert("grpc_status".to_owned(), status.to_string());
@@ -101,9 +100,9 @@ impl Namer {
             client_port: flow.source_port,
             server_address: ip(flow.destination_address),
             server_port: flow.destination_port,
-            tenant_id: request.tenant.or(response.tenant),
-            user_id: request.user.or(response.user),
-            session_id: request.session.or(response.session),
+            tenant_id: tenant,
+            user_id,
+            session_id,
             trace_id: Some(trace_id),
             span_id: Some(ids.1),
             parent_span_id,
@@ -140,6 +139,35 @@ fn trace_of(
         }
         (None, None) => (derived, None),
     }
+}
+
+/// Trace and span of an exchange that names none. They depend only on what both ends of the connection see, so that
+/// the two sights of one call, even from two hosts, share a trace; the span is that of the end observed.
+fn ids_of(key: &ConnectionKey, identity: u64, ordinal: u64) -> (String, String) {
+    let flow = &key.client_to_server;
+    let (identity, ordinal) = (identity.to_le_bytes(), ordinal.to_le_bytes());
+    let (client_port, server_port) = (
+        flow.source_port.to_le_bytes(),
+        flow.destination_port.to_le_bytes(),
+    );
+    derive_ids(
+        &[
+            &flow.source_address,
+            &flow.destination_address,
+            &client_port,
+            &server_port,
+            &identity,
+            &ordinal,
+        ],
+        key.side,
+    )
+}
+
+/// Names a request among those that are open.
+pub(super) fn key_of(key: &ConnectionKey, identity: u64, ordinal: u64) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    (key, identity, ordinal).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn ip(address: [u8; 16]) -> IpAddr {

@@ -81,6 +81,11 @@ impl Scout {
         }
     }
 
+    /// Whether any service has been found.
+    pub fn has_found_any(&self) -> bool {
+        !self.owners.is_empty()
+    }
+
     /// Looks around once.
     ///
     /// # Errors

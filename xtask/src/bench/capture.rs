@@ -1,21 +1,21 @@
-//! What watching costs at saturation, as ratios against the same server unwatched.
+//! What watching costs the watched: unwatched, watched by Weir, and traced by a plain syscall tracer, in turns.
 //!
-//! Rounds alternate (unwatched, watched, unwatched, ...), so that a machine whose speed drifts treats both alike;
-//! medians are quoted.
+//! Rounds alternate (unwatched, Weir, baseline, unwatched, ...), so that a machine whose speed drifts treats all alike.
+//! Every turn is the same load on the same server process; load, server and watcher share the machine.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
-    BenchArgs, build, from_summary,
-    measure::{bpf_ns, bpf_statistics, cpu_us, family, median},
-    start_collector, start_hello,
+    BenchArgs,
+    baseline::{self, BUFFER_BYTES, Baseline, COPIED_BYTES},
+    build, from_summary,
+    load::Load,
+    measure::{BpfStatistics, bpf_ns, cpu_us, ended_children_cpu_us, family},
+    scratch, start_collector, start_hello, start_hello_after,
+    tax::{Goals, Rounds, Turn, Watched},
 };
 use crate::{
     ports,
@@ -23,155 +23,199 @@ use crate::{
     shell::{self, output_of, say},
 };
 
-/// One round of load.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    requests: f64,
-    server_cpu_us: f64,
-    collector_cpu_share: f64,
-    bpf_ns: f64,
+/// Computation per request of the server that works.
+const WORK_US: u32 = 200;
+/// Half of what one thread can do with that work.
+const WORK_RATE: u32 = 1_000_000 / WORK_US / 2;
+/// Seconds of the further turn whose BPF time is read.
+const TIMED_SECONDS: u32 = 1;
+/// A request is read once and answered once.
+const EVENTS_PER_REQUEST: u64 = 2;
+
+const BPF_US_GOAL: f64 = 4.0;
+const SHARE_OF_BASELINE_GOAL: f64 = 1.0 / 3.0;
+const HELLO_RATIO_GOAL: f64 = 1.08;
+const WORK_RATIO_GOAL: f64 = 1.01;
+
+/// One server under one load.
+struct Case {
+    key: &'static str,
+    name: &'static str,
+    start: fn(&Path, u16) -> anyhow::Result<Running>,
+    load: Load,
+    ratio_goal: f64,
 }
 
-/// Two servers: nginx, whose requests are the cheapest, and an axum server, whose are like a service's.
+const CASES: [Case; 4] = [
+    Case {
+        key: "hello",
+        name: "hello-world axum server, one thread, at saturation",
+        start: start_hello,
+        load: Load::Saturating,
+        ratio_goal: HELLO_RATIO_GOAL,
+    },
+    Case {
+        key: "nginx",
+        name: "hello-world nginx, one worker, at saturation",
+        start: start_nginx,
+        load: Load::Saturating,
+        ratio_goal: HELLO_RATIO_GOAL,
+    },
+    Case {
+        key: "work_saturated",
+        name: "axum server with 200 us of work per request, at saturation",
+        start: start_working,
+        load: Load::Saturating,
+        ratio_goal: WORK_RATIO_GOAL,
+    },
+    Case {
+        key: "work_half",
+        name: "axum server with 200 us of work per request, at half its capacity, open loop",
+        start: start_working,
+        load: Load::Steady { rate: WORK_RATE },
+        ratio_goal: WORK_RATIO_GOAL,
+    },
+];
+
+/// A server that runs, and what is done to it.
+struct Stage<'a> {
+    case: &'a Case,
+    folder: &'a Path,
+    port: u16,
+    server_ids: Vec<u32>,
+}
+
+/// Who watches during a turn.
+enum Watcher {
+    Weir(Running),
+    Baseline(Baseline),
+}
+
 pub(super) fn run(args: &BenchArgs) -> anyhow::Result<Value> {
     build(&["collector", "bench-peers"])?;
-    let axum = against(args, "axum, one thread", start_hello)?;
-    let nginx = against(args, "nginx, one worker", start_nginx)?;
+    baseline::make_ready()?;
+    let mut cases = Map::new();
+    for case in &CASES {
+        cases.insert(case.key.to_owned(), rounds_of(args, case)?);
+    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let shared = format!(
+        "{cores} cores carry the client, the server and the watcher (collector or bpftrace) at once"
+    );
+    say(&shared);
     Ok(json!({
-        "baseline": "the same server unwatched, same run", "axum": axum, "nginx": nginx,
-        "rounds": args.rounds, "seconds": args.seconds,
+        "baseline": "the same server unwatched, and traced by bpftrace at its read and write system calls, in turns in the same run",
+        "bpftrace": {
+            "version": output_of("bpftrace", &["--version"]), "bytes_copied_at_most": COPIED_BYTES,
+            "perf_buffer_bytes": BUFFER_BYTES, "output": format!("a file in {}", scratch::folder().display()),
+        },
+        "work": format!("{WORK_US} us of checksum per request, calibrated once when the server starts"),
+        "shared": shared, "rounds": args.rounds, "seconds": args.seconds, "cases": cases,
     }))
 }
 
-fn against(
-    args: &BenchArgs,
-    name: &str,
-    start: impl Fn(&Path, u16) -> anyhow::Result<Running>,
-) -> anyhow::Result<Value> {
+fn rounds_of(args: &BenchArgs, case: &Case) -> anyhow::Result<Value> {
     let folder = Folder::create()?;
     let port = ports::free_row(1)?;
-    let server = start(folder.path(), port)?;
-    load(port, 1)?;
-    let (mut plain, mut watched, mut timed) = (Vec::new(), Vec::new(), Vec::new());
+    let server = (case.start)(folder.path(), port)?;
+    let stage = Stage {
+        case,
+        folder: folder.path(),
+        port,
+        server_ids: family(server.id()),
+    };
+    // Warms up the server; not counted.
+    case.load.run(port, 1)?;
+    let mut rounds = Rounds::default();
     for round in 1..=args.rounds {
-        say(&format!("{name}: round {round} of {}", args.rounds));
-        plain.push(measure(&server, None, port, args.seconds)?);
-        let observer = start_collector(folder.path(), port)?;
-        watched.push(measure(&server, Some(&observer), port, args.seconds)?);
-        // The kernel's own statistics cost something, so their round is not part of the ratio.
-        bpf_statistics(true)?;
-        timed.push(measure(&server, Some(&observer), port, args.seconds)?);
-        bpf_statistics(false)?;
-        observer.end()?;
+        say(&format!("{}: round {round} of {}", case.key, args.rounds));
+        rounds.unwatched.push(stage.turn(args.seconds, || {})?);
+        let weir = Watcher::Weir(start_collector(stage.folder, port)?);
+        rounds.weir.push(stage.watched(args.seconds, weir)?);
+        let baseline = Watcher::Baseline(Baseline::start(&stage.server_ids, port)?);
+        rounds.baseline.push(stage.watched(args.seconds, baseline)?);
     }
-    let lost = from_summary(folder.path(), "/lost")?;
-    Ok(report(args, name, (&plain, &watched, &timed), lost))
-}
-
-fn report(
-    args: &BenchArgs,
-    name: &str,
-    (plain, watched, timed): (&[Round], &[Round], &[Round]),
-    lost: u64,
-) -> Value {
-    let cpu = |rounds: &[Round]| {
-        median(
-            rounds
-                .iter()
-                .map(|round| round.server_cpu_us / round.requests),
-        )
+    let goals = Goals {
+        ratio: case.ratio_goal,
+        bpf_us: BPF_US_GOAL,
+        share_of_baseline: SHARE_OF_BASELINE_GOAL,
     };
-    let rate = |rounds: &[Round]| {
-        median(
-            rounds
-                .iter()
-                .map(|round| round.requests / f64::from(args.seconds)),
-        )
-    };
-    let (base, with) = (cpu(plain), cpu(watched));
-    let bpf_us = median(
-        timed
-            .iter()
-            .map(|round| round.bpf_ns / round.requests / 1_000.0),
-    );
-    let collector_cores = median(watched.iter().map(|round| round.collector_cpu_share));
-    let (rate_base, rate_with) = (rate(plain), rate(watched));
-    say(name);
-    say(&format!(
-        "  server CPU per request  {base:.2} us unwatched, {with:.2} us watched: {:.3} times",
-        with / base
-    ));
-    say(&format!(
-        "  throughput              {rate_base:.0}/s unwatched, {rate_with:.0}/s watched"
-    ));
-    say(&format!(
-        "  BPF time per request    {bpf_us:.2} us (kernel.bpf_stats_enabled, both hooks, all packets)"
-    ));
-    say(&format!(
-        "  collector               {collector_cores:.2} cores, {lost} records lost in the last round"
-    ));
-    json!({
-        "server_cpu_us_per_request": { "unwatched": base, "watched": with, "ratio": with / base },
-        "requests_per_second": { "unwatched": rate_base, "watched": rate_with },
-        "bpf_us_per_request": bpf_us, "collector_cores": collector_cores, "lost_last_round": lost,
-    })
+    Ok(rounds.report(case.name, goals))
 }
 
-/// Loads the server for a while and reads what it cost.
-fn measure(
-    server: &Running,
-    watcher: Option<&Running>,
-    port: u16,
-    seconds: u32,
-) -> anyhow::Result<Round> {
-    let server_ids = family(server.id());
-    let cpu = |ids: &[u32]| ids.iter().map(|id| cpu_us(*id)).sum::<f64>();
-    let watcher_ids: Vec<u32> = watcher.map(Running::id).into_iter().collect();
-    let before = (
-        cpu(&server_ids),
-        cpu(&watcher_ids),
-        watcher.map_or(0.0, |watcher| bpf_ns(watcher.id())),
-    );
-    let started = Instant::now();
-    let requests = load(port, seconds)?;
-    let wall_us = started.elapsed().as_secs_f64() * 1e6;
-    let after = (
-        cpu(&server_ids),
-        cpu(&watcher_ids),
-        watcher.map_or(0.0, |watcher| bpf_ns(watcher.id())),
-    );
-    Ok(Round {
-        requests,
-        server_cpu_us: after.0 - before.0,
-        collector_cpu_share: (after.1 - before.1) / wall_us,
-        bpf_ns: after.2 - before.2,
-    })
+impl Stage<'_> {
+    /// Loads the server for a while and reads what it cost.
+    fn turn(&self, seconds: u32, afterwards: impl FnOnce()) -> anyhow::Result<Turn> {
+        let server_cpu = || self.server_ids.iter().map(|id| cpu_us(*id)).sum::<f64>();
+        let (server_before, client_before) = (server_cpu(), ended_children_cpu_us());
+        let answers = self.case.load.run(self.port, seconds)?;
+        let (server_after, client_after) = (server_cpu(), ended_children_cpu_us());
+        afterwards();
+        Ok(Turn {
+            requests: answers.requests,
+            per_second: answers.per_second,
+            p50_us: answers.p50_us,
+            p99_us: answers.p99_us,
+            server_cpu_us: server_after - server_before,
+            client_cpu_us: client_after - client_before,
+        })
+    }
+
+    /// A turn that counts and a short one whose BPF time is read; then the watcher ends.
+    fn watched(&self, seconds: u32, watcher: Watcher) -> anyhow::Result<Watched> {
+        let id = watcher.id();
+        let cpu_before = cpu_us(id);
+        let turn = self.turn(seconds, || watcher.settle())?;
+        let watcher_cpu_us = cpu_us(id) - cpu_before;
+        let (timed, bpf_ns) = {
+            let _statistics = BpfStatistics::switch_on()?;
+            let before = bpf_ns(id);
+            let timed = self.turn(TIMED_SECONDS, || watcher.settle())?;
+            (timed, bpf_ns(id) - before)
+        };
+        let requests = u64::from(turn.requests) + u64::from(timed.requests);
+        let (expected, seen, lost) = match watcher {
+            Watcher::Weir(collector) => {
+                collector.end()?;
+                let seen = from_summary(self.folder, "/ledger/exchanges")?;
+                (requests, seen, from_summary(self.folder, "/lost")?)
+            }
+            Watcher::Baseline(tracer) => {
+                let found = tracer.end()?;
+                (requests * EVENTS_PER_REQUEST, found.events, found.lost)
+            }
+        };
+        Ok(Watched {
+            turn,
+            watcher_cpu_us,
+            bpf_us_per_request: bpf_ns / f64::from(timed.requests) / 1_000.0,
+            expected,
+            seen,
+            lost,
+        })
+    }
 }
 
-/// Requests that wrk completed.
-fn load(port: u16, seconds: u32) -> anyhow::Result<f64> {
-    let text = output_of(
-        "wrk",
-        &[
-            "-t1",
-            "-c16",
-            &format!("-d{seconds}s"),
-            &format!("http://127.0.0.1:{port}/"),
-        ],
-    )
-    .context("wrk failed")?;
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let at = words
-        .iter()
-        .position(|word| *word == "requests")
-        .context("wrk printed no count")?;
-    let count = at
-        .checked_sub(1)
-        .and_then(|before| words.get(before))
-        .context("wrk printed no count")?;
-    count
-        .parse()
-        .context("wrk printed a count that is no number")
+impl Watcher {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Weir(collector) => collector.id(),
+            Self::Baseline(tracer) => tracer.id(),
+        }
+    }
+
+    /// Lets it finish what it took; what that costs is its own.
+    fn settle(&self) {
+        match self {
+            // It empties its ring every few milliseconds.
+            Self::Weir(_) => thread::sleep(Duration::from_millis(100)),
+            Self::Baseline(tracer) => tracer.settle(),
+        }
+    }
+}
+
+fn start_working(folder: &Path, port: u16) -> anyhow::Result<Running> {
+    start_hello_after(folder, port, WORK_US)
 }
 
 fn start_nginx(folder: &Path, port: u16) -> anyhow::Result<Running> {

@@ -2,12 +2,17 @@
 //!
 //! Release builds; JSON goes to `target/bench/NAME.json`. Speed is measured here and never in timed tests.
 
+mod baseline;
 mod capture;
+mod decode;
 mod first_funnel;
 mod ingest;
+mod load;
 mod measure;
+mod scratch;
 mod size;
 mod steady;
+mod tax;
 
 use std::{
     fs,
@@ -28,18 +33,25 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// capture, steady, ingest, first-funnel, size, or all of them.
+    /// capture, decode, steady, ingest, first-funnel, size, or all of them.
     #[arg(default_value = "all")]
     name: String,
-    /// Pairs of rounds (capture).
+    /// Rounds, in which the sides compared take turns (capture, decode).
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds of load per round (capture).
+    /// Seconds of load per turn (capture).
     #[arg(long, default_value_t = 3)]
     seconds: u32,
 }
 
-const NAMES: [&str; 5] = ["capture", "steady", "ingest", "first-funnel", "size"];
+const NAMES: [&str; 6] = [
+    "capture",
+    "decode",
+    "steady",
+    "ingest",
+    "first-funnel",
+    "size",
+];
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let names: Vec<&str> = match args.name.as_str() {
@@ -55,6 +67,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         say(&format!("--- {name}"));
         let mut figures = match name {
             "capture" => capture::run(args)?,
+            "decode" => decode::run(args)?,
             "steady" => steady::run()?,
             "ingest" => ingest::run()?,
             "first-funnel" => first_funnel::run()?,
@@ -103,22 +116,35 @@ fn binary(name: &str) -> anyhow::Result<PathBuf> {
 
 /// A collector that watches a port, and leaves its summary in the folder.
 fn start_collector(folder: &Path, port: u16) -> anyhow::Result<Running> {
+    start_collector_with(folder, port, &[])
+}
+
+/// The same with further arguments.
+fn start_collector_with(folder: &Path, port: u16, further: &[&str]) -> anyhow::Result<Running> {
     let metrics = format!("127.0.0.1:{}", ports::free_row(1)?);
+    let (port, summary) = (port.to_string(), folder.join("summary.json"));
+    let summary = summary.to_string_lossy();
+    let key = folder.join("pseudonym.key");
+    let key = key.to_string_lossy();
+    let mut args = vec![
+        "run",
+        "--port",
+        &port,
+        "--output",
+        "ndjson:/dev/null",
+        "--metrics",
+        &metrics,
+        "--summary",
+        &summary,
+        "--pseudonym-key",
+        &key,
+    ];
+    args.extend(further);
     let collector = Running::start(
         "collector",
         &binary("collector")?,
         &folder.join("collector.log"),
-        &[
-            "run",
-            "--port",
-            &port.to_string(),
-            "--output",
-            "ndjson:/dev/null",
-            "--metrics",
-            &metrics,
-            "--summary",
-            &folder.join("summary.json").to_string_lossy(),
-        ],
+        &args,
         &[],
     )?;
     collector.wait_for(&metrics, Duration::from_secs(20))?;
@@ -127,14 +153,19 @@ fn start_collector(folder: &Path, port: u16) -> anyhow::Result<Running> {
 
 /// The axum server that says hello.
 fn start_hello(folder: &Path, port: u16) -> anyhow::Result<Running> {
-    let address = format!("127.0.0.1:{port}");
+    start_hello_after(folder, port, 0)
+}
+
+/// The same after so many microseconds of computation per request.
+fn start_hello_after(folder: &Path, port: u16, work_us: u32) -> anyhow::Result<Running> {
+    let (address, work_us) = (format!("127.0.0.1:{port}"), work_us.to_string());
     let program = binary("bench-peers")?;
     let log = folder.join("hello.log");
     let server = Running::start(
         "hello",
         &program,
         &log,
-        &["serve", "--listen", &address],
+        &["serve", "--listen", &address, "--work-us", &work_us],
         &[],
     )?;
     server.wait_for(&address, Duration::from_secs(10))?;

@@ -114,6 +114,8 @@ impl Place {
                 store_url,
                 "--spool",
                 &text(&self.data.join("spool")),
+                "--pseudonym-key",
+                &text(&self.data.join("pseudonym.key")),
                 "--otlp-grpc",
                 &format!("127.0.0.1:{}", ports.otlp),
                 "--metrics",

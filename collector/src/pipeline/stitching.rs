@@ -1,0 +1,186 @@
+//! Calls without trace context: held until it is known which request caused them, then handed out with its trace.
+//!
+//! Owns: exchanges that wait, and the order in which chains of them are let go (a call that waits may itself be the
+//! cause of another). Which request it was is decided in `attribution/stitch.rs`.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    attribution::stitch::{Call, Parent, Resolved, ServerSpan, Stitcher},
+    clock::MonotonicNs,
+    exchange::{Exchange, Outcome},
+};
+
+/// One end of an exchange, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    /// Stands for all processes of the calling service.
+    pub(super) group: u32,
+    pub(super) thread: Option<u32>,
+}
+
+/// What goes with an exchange that is complete.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completed {
+    /// As told to [`Stitching::begin`].
+    pub(super) key: u64,
+    pub(super) started: MonotonicNs,
+    pub(super) ended: MonotonicNs,
+    /// Of the service that answered.
+    pub(super) group: Option<u32>,
+    pub(super) answering_thread: Option<u32>,
+    pub(super) caller: Option<Caller>,
+    /// The request named its cause itself.
+    pub(super) has_context: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Stitching {
+    stitcher: Stitcher,
+    /// Services that were seen to call a watched one; only their requests can be causes.
+    calling: HashSet<u32>,
+    held: HashMap<u64, Exchange>,
+    by_span: HashMap<String, u64>,
+    /// Calls whose cause is known, but waits itself.
+    behind: HashMap<u64, Vec<(u64, Parent)>>,
+    next: u64,
+    resolved: Vec<Resolved>,
+}
+
+impl Stitching {
+    /// A service was seen to open a connection to a watched one.
+    pub(super) fn calls(&mut self, group: u32) {
+        self.calling.insert(group);
+    }
+
+    /// Whether requests of a service are of interest.
+    pub(super) fn follows(&self, group: u32) -> bool {
+        self.calling.contains(&group)
+    }
+
+    /// A request was received.
+    pub(super) fn begin(&mut self, group: u32, key: u64, started: MonotonicNs) {
+        self.stitcher.begin(ServerSpan {
+            key,
+            pid: group,
+            started,
+        });
+    }
+
+    /// An exchange is complete: it is handed out, or held when its cause is to be found.
+    pub(super) fn complete(
+        &mut self,
+        exchange: Exchange,
+        with: &Completed,
+        out: &mut Vec<Exchange>,
+    ) {
+        if with.group.is_some_and(|group| self.follows(group))
+            && let (Some(trace_id), Some(span_id)) = (&exchange.trace_id, &exchange.span_id)
+        {
+            let (trace_id, span_id) = (trace_id.clone(), span_id.clone());
+            match exchange.outcome {
+                Outcome::Ok | Outcome::Error => {
+                    let thread = with.answering_thread;
+                    self.stitcher
+                        .end(with.key, with.ended, thread, trace_id, span_id);
+                }
+                Outcome::Aborted | Outcome::Truncated => {
+                    self.stitcher
+                        .abandon(with.key, with.ended, trace_id, span_id);
+                }
+            }
+        }
+        let caller = with
+            .caller
+            .filter(|caller| !with.has_context && self.follows(caller.group));
+        let Some(caller) = caller else {
+            out.push(exchange);
+            return;
+        };
+        self.next += 1;
+        let id = self.next;
+        if let Some(span_id) = &exchange.span_id {
+            self.by_span.insert(span_id.clone(), id);
+        }
+        self.held.insert(id, exchange);
+        self.stitcher.call(Call {
+            id,
+            pid: caller.group,
+            thread: caller.thread,
+            started: with.started,
+            ended: with.ended,
+        });
+    }
+
+    /// Hands out calls whose cause has been decided.
+    pub(super) fn resolve(&mut self, now: MonotonicNs, out: &mut Vec<Exchange>) {
+        if self.held.is_empty() {
+            return;
+        }
+        let mut resolved = std::mem::take(&mut self.resolved);
+        self.stitcher.resolved(now, &mut resolved);
+        for answer in resolved.drain(..) {
+            match answer.parent {
+                Some(parent) => self.settle(answer.id, parent, out),
+                None => self.let_go(answer.id, answer.candidates, out),
+            }
+        }
+        self.resolved = resolved;
+    }
+
+    /// Hands out everything as it stands.
+    pub(super) fn finish(&mut self, out: &mut Vec<Exchange>) {
+        let mut ids: Vec<u64> = self.held.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.let_go(id, 0, out);
+        }
+    }
+
+    fn let_go(&mut self, id: u64, candidates: u32, out: &mut Vec<Exchange>) {
+        let Some(mut exchange) = self.take(id) else {
+            return;
+        };
+        if candidates > 1 {
+            let attributes = &mut exchange.attributes;
+            attributes.insert("stitch_candidates".to_owned(), candidates.to_string());
+        }
+        self.hand_out(id, exchange, out);
+    }
+
+    fn settle(&mut self, id: u64, parent: Parent, out: &mut Vec<Exchange>) {
+        if let Some(cause) = self.by_span.get(&parent.span_id)
+            && *cause != id
+        {
+            self.behind.entry(*cause).or_default().push((id, parent));
+            return;
+        }
+        let Some(mut exchange) = self.take(id) else {
+            return;
+        };
+        exchange.trace_id = Some(parent.trace_id);
+        exchange.parent_span_id = Some(parent.span_id);
+        let attributes = &mut exchange.attributes;
+        attributes.insert("stitched_by".to_owned(), parent.reason.to_owned());
+        let confidence = format!("{:.2}", parent.confidence);
+        attributes.insert("stitch_confidence".to_owned(), confidence);
+        self.hand_out(id, exchange, out);
+    }
+
+    fn take(&mut self, id: u64) -> Option<Exchange> {
+        let exchange = self.held.remove(&id)?;
+        if let Some(span_id) = &exchange.span_id {
+            self.by_span.remove(span_id);
+        }
+        Some(exchange)
+    }
+
+    fn hand_out(&mut self, id: u64, exchange: Exchange, out: &mut Vec<Exchange>) {
+        let trace_id = exchange.trace_id.clone();
+        out.push(exchange);
+        for (behind, parent) in self.behind.remove(&id).unwrap_or_default() {
+            let trace_id = trace_id.clone().unwrap_or_default();
+            self.settle(behind, Parent { trace_id, ..parent }, out);
+        }
+    }
+}
