@@ -3,7 +3,7 @@
 //! Owns: the two streams, hints to the kernel, opening and closing, and the health that TCP shows. What is said on
 //! it is `conversation.rs`, with or without `tls/` around it.
 
-use ebpf_probes::abi::{FlowKey, INGRESS, RecordHeader, tcp_flags};
+use ebpf_probes::abi::{FlowKey, INGRESS, RecordHeader, Skip, tcp_flags};
 
 use crate::{
     clock::MonotonicNs,
@@ -17,13 +17,13 @@ use crate::{
     tls::TlsLayer,
 };
 
-/// A body the kernel need not copy: nothing of `flow` before `until` (a sequence number) is of interest.
+/// A body the kernel need not copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SkipHint {
-    /// Direction of the body.
+    /// Direction of the body, as the kernel looks it up.
     pub flow: FlowKey,
-    /// First sequence number wanted again.
-    pub until: u32,
+    /// Which bytes of it.
+    pub skip: Skip,
 }
 
 /// One direction: bytes in order, and what the kernel was told about them.
@@ -87,7 +87,7 @@ impl Flow {
     }
 
     /// Asks the kernel to stop copying what is of no interest, once per gigabyte of it.
-    pub(crate) fn hint(&mut self, flow: FlowKey, ahead: u64) -> Option<SkipHint> {
+    pub(crate) fn hint(&mut self, header: &RecordHeader, ahead: u64) -> Option<SkipHint> {
         const HINT_BYTES_MAX: u64 = 1 << 30;
         if ahead < SKIP_BYTES_MIN {
             return None;
@@ -104,7 +104,13 @@ impl Flow {
             return None;
         }
         self.hinted_until = Some(until);
-        Some(SkipHint { flow, until })
+        Some(SkipHint {
+            flow: header.flow.for_skips(header.kind, header.side),
+            skip: Skip {
+                from: position,
+                until,
+            },
+        })
     }
 }
 
@@ -171,7 +177,7 @@ impl Connection {
             Carrier::Clear(conversation) => conversation.uninteresting_bytes(side),
             Carrier::Tls(layer) => layer.uninteresting_bytes(side),
         };
-        self.flow(side).hint(header.flow, ahead)
+        self.flow(side).hint(header, ahead)
     }
 
     /// Digests plain bytes of a TLS session that this connection carries.

@@ -354,6 +354,7 @@ impl Http1 {
                 .exchanges
                 .iter_mut()
                 .find(|exchange| !exchange.response_done)
+            && exchange.status.is_some()
         {
             exchange.response_done = true;
             exchange.ended = exchange.ended.max(at);

@@ -45,6 +45,8 @@ pub enum Kind {
 ledger! {
     /// Records taken from the kernel or a recording.
     RecordsRead => "records_read", Flow;
+    /// Of them, read again from the journal of an earlier collector.
+    RecordsReplayed => "records_replayed", Flow;
     /// Records shorter than they say or of another version.
     RecordsCorrupt => "records_corrupt", Loss;
     /// Connections followed.
@@ -75,6 +77,8 @@ ledger! {
     HeadsMalformed => "heads_malformed", Intentional;
     /// Responses without a request, for instance a 408 on an idle connection.
     ResponsesOrphaned => "responses_orphaned", Intentional;
+    /// Requests whose head has begun.
+    Requests => "requests", Flow;
     /// Requests beyond the pipeline's depth.
     RequestsBeyondDepth => "requests_beyond_depth", Loss;
     /// Exchanges made.
@@ -95,6 +99,8 @@ ledger! {
     ExchangesDroppedOutput => "exchanges_dropped_output", Loss;
     /// Exchanges in spool segments that did not read back.
     ExchangesDroppedCorrupt => "exchanges_dropped_spool_corrupt", Loss;
+    /// Exchanges found in the spool of an earlier collector.
+    ExchangesTakenOver => "exchanges_taken_over", Flow;
     /// Exchanges put into the spool because the store was away.
     ExchangesSpooled => "exchanges_spooled", Flow;
     /// Minutes of connection health dropped because the sink was behind.

@@ -6,6 +6,7 @@
 //! [`pipeline`] -> [`sink`], with everything lost on the way written into [`ledger`].
 
 pub mod attribution;
+pub mod balance;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod otlp;
 pub mod pairing;
 pub mod pipeline;
 pub mod privacy;
+pub mod privileges;
 pub mod routes;
 pub mod rules;
 pub mod run;

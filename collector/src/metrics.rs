@@ -15,6 +15,7 @@ use prometheus_client::{
 
 use crate::{
     attribution::service_map::Edge,
+    balance::{self, Stage},
     health::HealthMetrics,
     ledger::{Kind, Ledger},
     pipeline::SharedServiceMap,
@@ -29,6 +30,8 @@ pub struct Shown<'a> {
     pub ledger: Arc<Ledger>,
     /// The kernel programs' counters.
     pub kernel: KernelCounters,
+    /// Records read by an earlier collector.
+    pub kernel_before: u64,
     /// Processes with TLS.
     pub tls: SharedTlsReport,
     /// How long services take.
@@ -39,9 +42,11 @@ pub struct Shown<'a> {
     pub map: SharedServiceMap,
 }
 
+#[derive(Clone)]
 struct Numbers {
     ledger: Arc<Ledger>,
     kernel: KernelCounters,
+    kernel_before: u64,
     tls: SharedTlsReport,
     map: SharedServiceMap,
 }
@@ -80,16 +85,53 @@ impl Collector for Numbers {
             )?;
             counter.encode(metric)?;
         }
+        self.encode_stages(&mut encoder)?;
         self.encode_tls(&mut encoder)?;
         self.encode_map(&mut encoder)
     }
 }
 
 impl Numbers {
+    fn stages(&self) -> Vec<Stage> {
+        let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+        balance::stages(&self.ledger, &kernel, self.kernel_before)
+    }
+
+    fn encode_stages(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let stages = self.stages();
+        let mut held = encoder.encode_descriptor(
+            "weir_ledger_held",
+            "What a stage has seen and neither passed on nor dropped; below zero is a bug.",
+            None,
+            MetricType::Gauge,
+        )?;
+        for stage in &stages {
+            let labels = [("stage", stage.stage), ("unit", stage.unit)];
+            ConstGauge::new(stage.held).encode(held.encode_family(&labels)?)?;
+        }
+        let mut dropped = encoder.encode_descriptor(
+            "weir_ledger_dropped",
+            "What a stage has dropped, by reason.",
+            None,
+            MetricType::Counter,
+        )?;
+        for stage in &stages {
+            for (reason, count) in &stage.dropped {
+                let labels = [("stage", stage.stage), ("reason", *reason)];
+                ConstCounter::new(*count).encode(dropped.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn encode_map(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         let columns: [(&str, &str, fn(&Edge<'_>) -> f64); 3] = [
-            ("weir_service_calls", "Calls from one service to another.", |edge| as_float(edge.requests)),
+            (
+                "weir_service_calls",
+                "Calls from one service to another.",
+                |edge| as_float(edge.requests),
+            ),
             (
                 "weir_service_calls_failed",
                 "Of them, those answered with 500 and above or not at all.",
@@ -145,7 +187,10 @@ impl Numbers {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counters of Prometheus are floats")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counters of Prometheus are floats"
+)]
 const fn as_float(count: u64) -> f64 {
     count as f64
 }
@@ -155,15 +200,22 @@ pub fn router(shown: &Shown<'_>) -> Router {
     let mut registry = Registry::default();
     shown.times.register(&mut registry);
     shown.health.register(&mut registry);
-    registry.register_collector(Box::new(Numbers {
+    let numbers = Numbers {
         ledger: Arc::clone(&shown.ledger),
         kernel: Arc::clone(&shown.kernel),
+        kernel_before: shown.kernel_before,
         tls: Arc::clone(&shown.tls),
         map: Arc::clone(&shown.map),
-    }));
+    };
+    let books = Arc::new(numbers.clone());
+    registry.register_collector(Box::new(numbers));
     let registry = Arc::new(registry);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route(
+            "/ledger",
+            get(move || std::future::ready(axum::Json(books.stages()))),
+        )
         .route(
             "/metrics",
             get(move || {

@@ -125,6 +125,7 @@ impl<'a> Surroundings<'a> {
 
     /// Notes that a request has begun.
     pub fn begin(&self, exchange: &InFlight) {
+        self.ledger.add(Line::Requests, 1);
         self.begun.borrow_mut().push(Begun {
             ordinal: exchange.ordinal,
             started: exchange.started,
@@ -302,7 +303,9 @@ fn upgrades_to_http2(headers: &[Header<'_>]) -> bool {
 /// The path of a request target: no query, no scheme and authority, no unbounded length.
 pub(crate) fn path_of(target: &str) -> String {
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    let path = match path.split_once("://") {
+    // Only the absolute form has a scheme; in the origin form `://` is part of the path.
+    let absolute = path.split_once("://").filter(|_| !path.starts_with('/'));
+    let path = match absolute {
         Some((_, rest)) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
         None => path,
     };
@@ -320,5 +323,6 @@ mod tests {
         assert_eq!(path_of("http://shop.example/cart?x"), "/cart");
         assert_eq!(path_of("http://shop.example"), "/");
         assert_eq!(path_of("*"), "*");
+        assert_eq!(path_of("/to/http://x/y"), "/to/http://x/y");
     }
 }

@@ -378,7 +378,10 @@ fn exchanges_wait_on_disk_while_the_store_is_away_and_are_stored_once() {
     wait_until("a batch in the spool", || {
         let mut files = fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap());
         files.any(|file| {
-            let is_segment = file.path().extension().is_some_and(|extension| extension == "seg");
+            let is_segment = file
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "seg");
             is_segment && file.metadata().unwrap().len() > 0
         })
     });
@@ -547,5 +550,5 @@ fn the_doctor_finds_this_machine_fit() {
         output.status.success(),
         "this machine cannot run the live tests:\n{text}"
     );
-    assert!(text.contains("ok    cgroup_skb programs"), "{text}");
+    assert!(text.contains("ok    cgroup_skb hooks"), "{text}");
 }

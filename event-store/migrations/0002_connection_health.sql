@@ -9,7 +9,6 @@ CREATE TABLE IF NOT EXISTS connection_health
     connections UInt64 CODEC(T64, ZSTD(1)),
     connect_ns_sum UInt64 CODEC(T64, ZSTD(1)),
     connect_ns_max UInt64 CODEC(T64, ZSTD(1)),
-    connect_count UInt64 CODEC(T64, ZSTD(1)),
     rtt_us_sum UInt64 CODEC(T64, ZSTD(1)),
     rtt_count UInt64 CODEC(T64, ZSTD(1)),
     retransmits UInt64 CODEC(T64, ZSTD(1)),

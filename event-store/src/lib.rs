@@ -11,5 +11,5 @@ mod store;
 pub mod serve;
 
 pub use login::StoreLogin;
-pub use rows::{EventRow, ExchangeRow, LastExchangeRow, SpanRow};
+pub use rows::{EventRow, ExchangeRow, HealthRow, LastExchangeRow, SpanRow};
 pub use store::{DATABASE, Scope, Store, StoreError, TenantId};

@@ -104,6 +104,32 @@ pub struct SpanRow {
     pub status_message: String,
 }
 
+/// A row of `connection_health`: how the connections of one service fared in one minute. Sums and maxima in the unit of
+/// their name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, clickhouse::Row)]
+#[expect(
+    missing_docs,
+    reason = "the names say it; the migration explains the rest"
+)]
+pub struct HealthRow {
+    /// Seconds since 1970 UTC.
+    pub minute: u32,
+    pub service: String,
+    pub connections: u64,
+    pub connect_ns_sum: u64,
+    pub connect_ns_max: u64,
+    pub rtt_us_sum: u64,
+    pub rtt_count: u64,
+    pub retransmits: u64,
+    pub resets_client: u64,
+    pub resets_server: u64,
+    pub syn_unanswered: u64,
+    pub tls_handshakes: u64,
+    pub tls_handshake_ns_sum: u64,
+    pub tls_handshake_ns_max: u64,
+    pub tls_failures: Vec<(String, u64)>,
+}
+
 /// One event of a user, as the funnel engine reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, clickhouse::Row)]
 pub struct EventRow {

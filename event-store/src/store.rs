@@ -5,13 +5,19 @@ use std::{fmt, sync::Arc};
 use clickhouse::{Client, Compression, RowOwned, RowWrite};
 use tokio::sync::OnceCell;
 
-use crate::rows::{ExchangeRow, SpanRow};
+use crate::rows::{ExchangeRow, HealthRow, SpanRow};
 
 /// The one database.
 pub const DATABASE: &str = "weir";
 
 /// Migrations in order; each statement may run twice.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_first", include_str!("../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_first", include_str!("../migrations/0001_first.sql")),
+    (
+        "0002_connection_health",
+        include_str!("../migrations/0002_connection_health.sql"),
+    ),
+];
 
 /// The store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +170,20 @@ impl Store {
     pub async fn insert_spans(&self, rows: &[SpanRow], token: &str) -> Result<(), StoreError> {
         self.insert("otel_traces", "inserting spans", rows, token)
             .await
+    }
+
+    /// Inserts minutes of connection health, as [`Self::insert_exchanges`] does exchanges.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn insert_health(&self, rows: &[HealthRow], token: &str) -> Result<(), StoreError> {
+        self.insert(
+            "connection_health",
+            "inserting connection health",
+            rows,
+            token,
+        )
+        .await
     }
 
     async fn insert<R: RowOwned + RowWrite>(

@@ -29,6 +29,8 @@ const PACKAGES: &[(Purpose, &str, Proof)] = &[
     (Purpose::Tests, "nginx-light", Proof::Program("nginx")),
     (Purpose::Tests, "wrk", Proof::Program("wrk")),
     (Purpose::Tests, "bpftrace", Proof::Program("bpftrace")),
+    (Purpose::Tests, "openssl", Proof::Program("openssl")),
+    (Purpose::Tests, "gnutls-bin", Proof::Program("gnutls-serv")),
     (
         Purpose::Tests,
         "python3-venv",

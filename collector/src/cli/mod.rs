@@ -30,11 +30,19 @@ pub enum Command {
     /// Watch HTTP services of this host until asked to end.
     Run(Box<RunArgs>),
     /// Say what this kernel offers, hook by hook, and what is lost where one is off.
-    Doctor,
+    Doctor(DoctorArgs),
     /// End a capture that was kept with `run --keep`.
     Detach(DetachArgs),
     /// Run the pipeline over a recording made with `run --record`; needs no privileges.
     Replay(ReplayArgs),
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Show the books of a running collector instead: what each stage saw, passed on, dropped and holds.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:9464")]
+    pub live: Option<String>,
 }
 
 /// Arguments of `detach`.
@@ -86,6 +94,9 @@ pub struct RunArgs {
     /// Keep capturing under this name while no collector runs, for restarts without a gap; `collector detach` ends it.
     #[arg(long, value_name = "NAME")]
     pub keep: Option<String>,
+    /// Size of the ring between kernel and collector, MiB: how much traffic a stall or a restart may cover.
+    #[arg(long, value_name = "MIB", default_value = "64")]
+    pub ring_mib: RingMib,
     /// Folder for what a kept capture needs to be taken up again; best in memory.
     #[arg(long, value_name = "DIR", default_value = "/run/weir")]
     pub state: PathBuf,
@@ -125,7 +136,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", env = "WEIR_COLLECTOR_CONFIG")]
     pub config: Option<PathBuf>,
     /// Key of the pseudonyms that stand for users and sessions; created when missing. Hosts that share it agree.
-    #[arg(long, value_name = "FILE", default_value = "/var/lib/weir/pseudonym.key")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/var/lib/weir/pseudonym.key"
+    )]
     pub pseudonym_key: PathBuf,
     /// At the end, write what was seen, stored and lost to this file (JSON).
     #[arg(long, value_name = "FILE")]
@@ -133,6 +148,31 @@ pub struct RunArgs {
     /// Also write every raw record to this file, for `collector replay`.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+}
+
+/// Size of the ring; the kernel wants a power of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct RingMib(u32);
+
+impl RingMib {
+    /// The same in bytes.
+    pub const fn bytes(self) -> u32 {
+        self.0 * 1024 * 1024
+    }
+}
+
+impl std::str::FromStr for RingMib {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mib = text.parse::<u32>().ok();
+        mib.filter(|mib| mib.is_power_of_two() && *mib <= 1_024)
+            .map(Self)
+            .ok_or_else(|| {
+                format!("`{text}` is no size of a ring: give a power of two from 1 to 1024")
+            })
+    }
 }
 
 /// Whether TLS is read.
@@ -151,7 +191,7 @@ pub enum TlsReading {
 pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::Doctor => doctor::run(),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Detach(args) => detach::run(&args),
         Command::Replay(args) => replay::run(&args),
     };

@@ -605,6 +605,13 @@ mod tests {
         );
         cutter.feed(lost, &mut log);
         assert_eq!(log.events.last(), Some(&Event::Lost));
+        // The loss lies in front of the bytes.
+        let with_bytes = Piece {
+            lost: true,
+            ..piece(&bytes, 80)
+        };
+        cutter.feed(with_bytes, &mut log);
+        assert_eq!(log.events.last(), Some(&of_data(1, 109, true)));
     }
 
     #[test]

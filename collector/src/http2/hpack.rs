@@ -158,12 +158,9 @@ impl Decoder {
                 continue;
             }
             any_field = true;
-            let scratch = fields.scratch.len();
             let field = self.field(first, &mut reader, fields)?;
             if fields.spans.len() < FIELDS_MAX {
                 fields.spans.push(field);
-            } else {
-                fields.scratch.truncate(scratch);
             }
         }
         Ok(())

@@ -11,8 +11,8 @@ use crate::{
     exchange::{Outcome, Protocol},
     http::Side,
     ledger::Line,
-    privacy::scrub,
     pairing::{InFlight, Surroundings, path_of},
+    privacy::scrub,
 };
 
 /// Streams followed at once on one connection.

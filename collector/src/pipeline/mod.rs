@@ -321,8 +321,14 @@ impl Pipeline {
         if begun.is_empty() || key.side != watch::SERVER {
             return;
         }
-        let listener = self.namer.listeners.of_port(key.client_to_server.destination_port);
-        let group = listener.pids.first().filter(|group| self.stitching.follows(**group));
+        let listener = self
+            .namer
+            .listeners
+            .of_port(key.client_to_server.destination_port);
+        let group = listener
+            .pids
+            .first()
+            .filter(|group| self.stitching.follows(**group));
         if let Some(group) = group {
             for request in begun {
                 let key = key_of(key, identity, request.ordinal);
@@ -450,8 +456,12 @@ impl Pipeline {
         self.name_done(key, &carried, out);
         if round_trip_us > 0 {
             let at = self.namer.anchor.to_unix(self.now);
-            let service = self.namer.listeners.of_port(key.client_to_server.destination_port);
-            self.health.round_trip(service.service.as_deref(), at, round_trip_us);
+            let service = self
+                .namer
+                .listeners
+                .of_port(key.client_to_server.destination_port);
+            self.health
+                .round_trip(service.service.as_deref(), at, round_trip_us);
         }
     }
 
@@ -500,7 +510,13 @@ impl Pipeline {
             .service_map
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        map.observe(client, server, exchange.protocol, class, exchange.duration_ns);
+        map.observe(
+            client,
+            server,
+            exchange.protocol,
+            class,
+            exchange.duration_ns,
+        );
     }
 }
 

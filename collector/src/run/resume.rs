@@ -43,6 +43,7 @@ pub fn take_up(
 ) -> Vec<Exchange> {
     let (mut fresh, mut left_over, mut before) = (Vec::new(), Vec::new(), 0_u64);
     past.replay(|index, anchor, record| {
+        ledger.add(Line::RecordsReplayed, 1);
         pipeline.set_anchor(anchor);
         // Hints were given by the earlier collector; the kernel still has them.
         let _hint = pipeline.record(record, &mut fresh);

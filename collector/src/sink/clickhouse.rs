@@ -5,21 +5,24 @@
 //! with the same tokens, and tells the capture from which position on to read again: each exchange is stored once.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use event_store::{ExchangeRow, Store};
+use event_store::{ExchangeRow, HealthRow, Store};
 
 use super::{
     Sink, rows,
     spool::{Batch, BatchId, Kept, Oldest, Recovery, Spool, SpoolOptions},
 };
 use crate::{
+    clock::UnixNanos,
     exchange::ExchangeBatch,
+    health::Minute,
     ledger::{Ledger, Line},
-    limits::INSERT_ROWS_MAX,
+    limits::{HEALTH_MINUTES_MAX, INSERT_ROWS_MAX},
 };
 
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -36,12 +39,15 @@ pub struct ClickHouseSink {
     store: Store,
     spool: Spool,
     ledger: Arc<Ledger>,
+    run_id: String,
     pending: Vec<ExchangeRow>,
     pending_since: Instant,
     /// Of the newest batch in `pending`.
     position: u64,
     away_until: Option<Instant>,
     synced_at: Instant,
+    /// Minutes of connection health that the store has not taken yet, with their tokens.
+    minutes: VecDeque<(String, Vec<HealthRow>)>,
 }
 
 impl ClickHouseSink {
@@ -64,6 +70,7 @@ impl ClickHouseSink {
                 "the spool of an earlier run is taken over"
             );
         }
+        ledger.add(Line::ExchangesTakenOver, recovery.rows_waiting);
         if recovery.corrupt_frames > 0 {
             tracing::error!(
                 batches = recovery.corrupt_frames,
@@ -75,11 +82,13 @@ impl ClickHouseSink {
             store,
             spool,
             ledger,
+            run_id: format!("{:x}-{:x}", UnixNanos::now().0, std::process::id()),
             pending: Vec::new(),
             pending_since: Instant::now(),
             position: recovery.last_position.unwrap_or_default(),
             away_until: None,
             synced_at: Instant::now(),
+            minutes: VecDeque::new(),
         };
         Ok((sink, recovery))
     }
@@ -207,6 +216,21 @@ impl ClickHouseSink {
         self.away_until = Some(Instant::now() + RETRY_AFTER);
     }
 
+    /// Stores minutes of connection health, oldest first. They wait in memory while the store is away: an hour of them.
+    async fn store_health(&mut self) {
+        while let Some((token, rows)) = self.minutes.front() {
+            let work = async {
+                self.store.migrate_once().await?;
+                self.store.insert_health(rows, token).await
+            };
+            match tokio::time::timeout(INSERT_TIMEOUT, work).await {
+                Ok(Ok(())) => drop(self.minutes.pop_front()),
+                Ok(Err(error)) => return self.note_away(&error.into()),
+                Err(elapsed) => return self.note_away(&elapsed.into()),
+            }
+        }
+    }
+
     fn sync(&mut self) -> anyhow::Result<()> {
         self.synced_at = Instant::now();
         self.spool.sync().context("while syncing the spool")
@@ -231,11 +255,24 @@ impl Sink for ClickHouseSink {
         Ok(())
     }
 
+    async fn health(&mut self, minute: Minute) -> anyhow::Result<()> {
+        if self.minutes.len() >= HEALTH_MINUTES_MAX {
+            self.minutes.pop_front();
+            self.ledger.add(Line::HealthMinutesDropped, 1);
+        }
+        let token = format!("{}-{}-health", self.run_id, minute.starts_at_s);
+        self.minutes.push_back((token, rows::health_rows(&minute)));
+        Ok(())
+    }
+
     async fn tick(&mut self) -> anyhow::Result<()> {
         if self.pending_since.elapsed() >= FLUSH_AFTER {
             self.flush().await?;
         }
         self.drain().await?;
+        if !self.is_away() {
+            self.store_health().await;
+        }
         if self.synced_at.elapsed() >= SYNC_EVERY {
             self.sync()?;
         }
@@ -244,6 +281,7 @@ impl Sink for ClickHouseSink {
 
     async fn finish(&mut self) -> anyhow::Result<()> {
         self.flush().await?;
+        self.store_health().await;
         let deadline = Instant::now() + DRAIN_AT_END;
         while !self.spool.is_empty() && Instant::now() < deadline {
             self.drain().await?;

@@ -1,8 +1,8 @@
 //! Exchanges as rows of the store, and as spans.
 
-use event_store::{ExchangeRow, SpanRow};
+use event_store::{ExchangeRow, HealthRow, SpanRow};
 
-use crate::exchange::Exchange;
+use crate::{exchange::Exchange, health::Minute};
 
 /// The exchange's row.
 pub(super) fn row_of(exchange: Exchange) -> ExchangeRow {
@@ -37,6 +37,35 @@ pub(super) fn row_of(exchange: Exchange) -> ExchangeRow {
         outcome: exchange.outcome.as_str().to_owned(),
         attributes: exchange.attributes.into_iter().collect(),
     }
+}
+
+/// A minute's rows.
+pub(super) fn health_rows(minute: &Minute) -> Vec<HealthRow> {
+    minute
+        .rows
+        .iter()
+        .map(|(service, row)| HealthRow {
+            minute: minute.starts_at_s,
+            service: service.clone(),
+            connections: row.connections,
+            connect_ns_sum: row.connect_ns_sum,
+            connect_ns_max: row.connect_ns_max,
+            rtt_us_sum: row.round_trip_us_sum,
+            rtt_count: row.round_trip_count,
+            retransmits: row.retransmits,
+            resets_client: row.resets_client,
+            resets_server: row.resets_server,
+            syn_unanswered: row.syn_unanswered,
+            tls_handshakes: row.tls_handshakes,
+            tls_handshake_ns_sum: row.tls_handshake_ns_sum,
+            tls_handshake_ns_max: row.tls_handshake_ns_max,
+            tls_failures: row
+                .tls_failures
+                .iter()
+                .map(|(reason, count)| ((*reason).to_owned(), *count))
+                .collect(),
+        })
+        .collect()
 }
 
 /// The span that an exchange becomes: named and attributed by the OpenTelemetry conventions for HTTP.

@@ -1,7 +1,7 @@
 //! The ring to drain, and the hints that go back: all that the capture thread needs of the kernel side.
 
 use aya::maps::{HashMap as BpfHashMap, Map, MapData};
-use ebpf_probes::abi::{FlowKey, names};
+use ebpf_probes::abi::{FlowKey, Skip, names};
 
 use super::{kernel::SourceError, ring::Ring};
 use crate::connection::SkipHint;
@@ -18,10 +18,22 @@ pub(super) struct FlowKeyPod(FlowKey);
 // SAFETY: FlowKey is repr(C), `Copy`, without padding or pointers; any bytes are a valid value.
 unsafe impl aya::Pod for FlowKeyPod {}
 
+/// Its value, likewise.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct SkipPod(Skip);
+
+#[expect(
+    unsafe_code,
+    reason = "the value crosses the kernel border as plain bytes"
+)]
+// SAFETY: Skip is repr(C), `Copy`, without padding or pointers; any bytes are a valid value.
+unsafe impl aya::Pod for SkipPod {}
+
 /// Takes records out of the ring.
 pub struct RecordDrain {
     ring: Ring,
-    skips: BpfHashMap<MapData, FlowKeyPod, u32>,
+    skips: BpfHashMap<MapData, FlowKeyPod, SkipPod>,
     _map: MapData,
 }
 
@@ -38,7 +50,7 @@ impl RecordDrain {
     pub(super) fn open(
         ring: Map,
         ring_bytes: u32,
-        skips: BpfHashMap<MapData, FlowKeyPod, u32>,
+        skips: BpfHashMap<MapData, FlowKeyPod, SkipPod>,
     ) -> Result<Self, SourceError> {
         let Map::RingBuf(map) = ring else {
             return Err(SourceError::Missing(names::RING));
@@ -76,10 +88,18 @@ impl RecordDrain {
         self.ring.waiting()
     }
 
+    /// Records that wait in the ring.
+    pub fn waiting_records(&self) -> u64 {
+        self.ring.waiting_records()
+    }
+
     /// Tells the kernel what need not be copied.
     pub fn hint(&mut self, hint: SkipHint) {
         // A hint that does not arrive costs copying, nothing else.
-        if let Err(error) = self.skips.insert(FlowKeyPod(hint.flow), hint.until, 0) {
+        if let Err(error) = self
+            .skips
+            .insert(FlowKeyPod(hint.flow), SkipPod(hint.skip), 0)
+        {
             tracing::debug!(%error, "a skip hint was not taken");
         }
     }

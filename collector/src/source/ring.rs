@@ -120,6 +120,21 @@ impl Ring {
         self.produced().saturating_sub(published) as u64
     }
 
+    /// Records written and not yet read.
+    pub(super) fn waiting_records(&self) -> u64 {
+        let produced = self.produced();
+        let (mut at, mut records) = (self.position, 0);
+        while at < produced {
+            let head = self
+                .word(self.page + (at & self.mask))
+                .load(Ordering::Acquire);
+            let length = (head & !(BUSY | DISCARDED)) as usize;
+            records += u64::from(head & DISCARDED == 0);
+            at += (HEADER_BYTES + length).next_multiple_of(8);
+        }
+        records
+    }
+
     fn produced(&self) -> usize {
         self.position_at(&self.producer).load(Ordering::Acquire)
     }

@@ -124,10 +124,7 @@ impl TlsLayer {
             // TLS inside TLS is not read.
             drop(inside.feed(side, piece, around, done));
         });
-        flow.hint(
-            header.flow.of_plaintext(),
-            self.inside.uninteresting_bytes(side),
-        )
+        flow.hint(header, self.inside.uninteresting_bytes(side))
     }
 
     /// The connection has ended on the wire. The process may still read what has arrived, so that the conversation

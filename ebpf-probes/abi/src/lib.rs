@@ -10,7 +10,7 @@ mod counters;
 mod record;
 
 pub use counters::{COUNTER_COUNT, Counter};
-pub use record::{FlowKey, OPENER_BYTES, Opener, RECORD_HEADER_BYTES, RecordHeader};
+pub use record::{FlowKey, OPENER_BYTES, Opener, RECORD_HEADER_BYTES, RecordHeader, Skip};
 
 /// Version of these layouts; a recorded capture carries it, and readers refuse any other.
 pub const ABI_VERSION: u8 = 2;
@@ -82,7 +82,7 @@ pub mod names {
     pub const RING: &str = "RECORDS";
     /// `port -> watch bits`, 65,536 entries.
     pub const PORTS: &str = "PORTS";
-    /// `FlowKey -> first sequence number wanted again` (u32), least recently used goes first.
+    /// `FlowKey::for_skips -> Skip`, least recently used goes first.
     pub const SKIPS: &str = "SKIPS";
     /// One entry of per-CPU counters, indexed by [`crate::Counter`].
     pub const COUNTERS: &str = "COUNTERS";

@@ -57,6 +57,26 @@ const _: () = assert!(size_of::<RecordHeader>() == RECORD_HEADER_BYTES);
 const _: () = assert!(size_of::<FlowKey>() == 36);
 const _: () = assert!(size_of::<Opener>() == OPENER_BYTES);
 
+/// A stretch of a flow that need not be copied. Value of the skip map. Sequence numbers wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Skip {
+    /// First byte of it.
+    pub from: u32,
+    /// First byte wanted again.
+    pub until: u32,
+}
+
+impl Skip {
+    /// Whether a segment lies inside. A stretch left over from an earlier connection on the same ports begins elsewhere.
+    #[must_use]
+    pub const fn covers(&self, sequence: u32, bytes: u32) -> bool {
+        let end = sequence.wrapping_add(bytes);
+        sequence.wrapping_sub(self.from).cast_signed() >= 0
+            && self.until.wrapping_sub(end).cast_signed() >= 0
+    }
+}
+
 /// Bytes of an [`Opener`].
 pub const OPENER_BYTES: usize = 24;
 
@@ -108,10 +128,16 @@ impl FlowKey {
         })
     }
 
-    /// Key of the same flow's plain text in the skip map; no address starts like this one.
+    /// Key of this flow in the skip map: the same flow is seen at both ends, and on the wire and in plain text, and
+    /// what one of these four has no use for another may still want. No address starts like the changed ones.
     #[must_use]
-    pub const fn of_plaintext(mut self) -> Self {
-        self.source_address[0] ^= 0x80;
+    pub const fn for_skips(mut self, kind: u8, side: u8) -> Self {
+        if kind != crate::kind::SEGMENT {
+            self.source_address[0] ^= 0x80;
+        }
+        if side == crate::watch::CLIENT {
+            self.source_address[0] ^= 0x40;
+        }
         self
     }
 
@@ -221,6 +247,19 @@ mod tests {
             round_trip_us: 77,
             retransmits: 3,
         }
+    }
+
+    #[test]
+    fn a_skip_covers_what_lies_inside_it_also_where_numbers_wrap() {
+        let skip = super::Skip {
+            from: u32::MAX - 9,
+            until: 90,
+        };
+        assert!(skip.covers(u32::MAX - 9, 100));
+        assert!(skip.covers(0, 90));
+        assert!(!skip.covers(0, 91), "wanted again");
+        assert!(!skip.covers(u32::MAX - 10, 20), "before it");
+        assert!(!skip.covers(5_000_000, 10), "another connection");
     }
 
     #[test]

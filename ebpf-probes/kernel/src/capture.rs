@@ -226,16 +226,9 @@ pub fn skipped(header: &RecordHeader) -> bool {
     if header.payload_bytes < SKIP_CHECK_BYTES_MIN {
         return false;
     }
-    let key = if header.kind == kind::PLAINTEXT {
-        header.flow.of_plaintext()
-    } else {
-        header.flow
-    };
-    // SAFETY: the value is a plain u32 that user space replaces whole; a torn read cannot happen.
-    let Some(until) = (unsafe { SKIPS.get(key) }) else {
-        return false;
-    };
-    let end = header.sequence.wrapping_add(header.payload_bytes);
-    // Sequence numbers wrap: "end is not past until" is a signed comparison of the distance.
-    (until.wrapping_sub(end) as i32) >= 0
+    let key = header.flow.for_skips(header.kind, header.side);
+    // SAFETY: user space replaces the eight bytes whole; half of an old one would at worst copy too much or a hole
+    // too many in a body.
+    let skip = unsafe { SKIPS.get(key) };
+    skip.is_some_and(|skip| skip.covers(header.sequence, header.payload_bytes))
 }

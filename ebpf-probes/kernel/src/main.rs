@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 use tls::{Call, Session, SessionKey};
 use weir_abi::{
-    COUNTER_COUNT, EGRESS, FlowKey, INGRESS, RING_BYTES, SKIP_ENTRIES_MAX, TLS_PROCESSES_MAX,
+    COUNTER_COUNT, EGRESS, FlowKey, INGRESS, RING_BYTES, SKIP_ENTRIES_MAX, Skip, TLS_PROCESSES_MAX,
     TLS_SESSIONS_MAX,
 };
 
@@ -30,7 +30,7 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 static PORTS: Array<u8> = Array::with_max_entries(65_536, 0);
 #[map]
-static SKIPS: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(SKIP_ENTRIES_MAX, 0);
+static SKIPS: LruHashMap<FlowKey, Skip> = LruHashMap::with_max_entries(SKIP_ENTRIES_MAX, 0);
 #[map]
 static COUNTERS: PerCpuArray<[u64; COUNTER_COUNT as usize]> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -1,0 +1,223 @@
+//! Everything that needs privileges or may be refused, before any thread is started: files, the kernel side, the first
+//! look around, and what an earlier collector left.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::BufWriter,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    attribution::{directory::Directory, discovery::Discovery},
+    cli::{RunArgs, TlsReading},
+    clock::ClockAnchor,
+    config::{ConfigError, FileConfig, Watch},
+    exchange::Exchange,
+    health::{HealthBook, HealthMetrics},
+    journal::Journal,
+    ledger::Ledger,
+    pipeline::{Listeners as _, Pipeline},
+    privacy::PseudonymKey,
+    run::{HadDelivered, KernelCounters, Scout, Stop, open_journal, take_up},
+    sink::{AnySink, ClickHouseSink, Delivered, NdjsonSink, SpoolOptions},
+    source::{AttachOptions, KernelSource, RecordDrain, recording::Recorder},
+};
+
+/// A collector that is ready to go.
+pub(super) struct Prepared {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) sink: AnySink,
+    pub(super) scout: Scout,
+    pub(super) drain: RecordDrain,
+    pub(super) pipeline: Pipeline,
+    pub(super) health: HealthMetrics,
+    pub(super) counters: KernelCounters,
+    /// Records of the time before this process that were read by another.
+    pub(super) kernel_before: u64,
+    pub(super) journal: Option<Journal>,
+    pub(super) left_over: Vec<Exchange>,
+    pub(super) recorder: Option<Recorder<BufWriter<File>>>,
+    pub(super) summary: Option<(PathBuf, File)>,
+    pub(super) ports: Vec<u16>,
+    pub(super) directory: Directory,
+    pub(super) stop: Stop,
+}
+
+pub(super) fn prepare(args: &RunArgs, file: &FileConfig) -> anyhow::Result<Prepared> {
+    let watch = Watch {
+        ports: args.ports.clone(),
+        process: args.process.clone(),
+        cgroup: args.cgroup.clone(),
+        side: args.side,
+    };
+    let wanted = watch.wanted(file)?;
+    let (ports, names) = (wanted.ports.clone(), wanted.processes.clone());
+    let (ledger, stop) = (Arc::new(Ledger::default()), Stop::default());
+    let (sink, delivered) = open_sink(args, &ledger)?;
+    let config = file.pipeline(PseudonymKey::load_or_create(&args.pseudonym_key)?)?;
+    let anchor = ClockAnchor::now();
+    let recorder = open_recorder(args, &anchor)?;
+    let summary = create(args.summary.as_ref())?;
+    let (source, mut drain) = KernelSource::attach(&AttachOptions {
+        cgroup: watch.cgroup.as_deref(),
+        ports: &ports,
+        side: watch.side,
+        tls: args.tls == TlsReading::Auto,
+        keep: args.keep.as_deref(),
+        ring_bytes: args.ring_mib.bytes(),
+    })?;
+    let kernel_before = records_read_by_others(&source, &drain)?;
+    let directory = Directory::new(file.names());
+    let discovery = Discovery::new(wanted);
+    let mut scout = Scout::new(source, discovery, directory.clone(), stop.clone());
+    scout.look()?;
+    if let (Some(name), true, false) = (names.first(), ports.is_empty(), scout.has_found_any()) {
+        return Err(ConfigError::Value(format!(
+            "no process named `{name}` listens on a TCP port; see `ss -ltnp`, or name the port with --port"
+        ))
+        .into());
+    }
+    announce(&ports, &directory, &scout);
+    let health = HealthMetrics::default();
+    let listeners = Box::new(directory.clone());
+    let mut pipeline = Pipeline::new(config, listeners, Arc::clone(&ledger), anchor)
+        .with_health(HealthBook::new(health.clone()));
+    let (mut journal, mut left_over) = (None, Vec::new());
+    if let Some(name) = &args.keep {
+        let resumed = scout.source.is_resumed();
+        let (opened, past) = open_journal(&args.state.join(name), resumed, &delivered)?;
+        if resumed {
+            left_over = take_up(&past, &mut pipeline, &mut drain, &delivered, &ledger);
+            pipeline.set_anchor(ClockAnchor::now());
+        }
+        journal = Some(opened);
+    }
+    Ok(Prepared {
+        ledger,
+        sink,
+        counters: Arc::clone(&scout.counters),
+        scout,
+        drain,
+        pipeline,
+        health,
+        kernel_before,
+        journal,
+        left_over,
+        recorder,
+        summary,
+        ports,
+        directory,
+        stop,
+    })
+}
+
+/// Of a capture that was kept: the records that an earlier collector has read.
+fn records_read_by_others(source: &KernelSource, drain: &RecordDrain) -> anyhow::Result<u64> {
+    if !source.is_resumed() {
+        return Ok(0);
+    }
+    let waiting = drain.waiting_records();
+    let sent = source.counters()?.get("records_sent").copied();
+    Ok(sent.unwrap_or(0).saturating_sub(waiting))
+}
+
+fn open_recorder(
+    args: &RunArgs,
+    anchor: &ClockAnchor,
+) -> anyhow::Result<Option<Recorder<BufWriter<File>>>> {
+    let Some((_, file)) = create(args.record.as_ref())? else {
+        return Ok(None);
+    };
+    let recorder = Recorder::new(BufWriter::new(file), anchor);
+    Ok(Some(
+        recorder.context("while writing the recording's header")?,
+    ))
+}
+
+/// Creates a file now that is written later, with fewer privileges.
+fn create(path: Option<&PathBuf>) -> anyhow::Result<Option<(PathBuf, File)>> {
+    path.map(|path| {
+        let file =
+            File::create(path).with_context(|| format!("while creating {}", path.display()))?;
+        Ok((path.clone(), file))
+    })
+    .transpose()
+}
+
+/// The output, and how far an earlier collector had got with it.
+fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<(AnySink, HadDelivered)> {
+    let ledger = Arc::clone(ledger);
+    match (&args.output, &args.clickhouse) {
+        (Some(output), _) => {
+            let delivered = match &args.keep {
+                Some(name) => {
+                    let folder = args.state.join(name);
+                    std::fs::create_dir_all(&folder)
+                        .with_context(|| format!("while creating {}", folder.display()))?;
+                    Some(Delivered::open(&folder.join("delivered"), output)?)
+                }
+                None => None,
+            };
+            let had = delivered
+                .as_ref()
+                .map(|delivered| HadDelivered {
+                    position: delivered.position(),
+                    last_span_id: delivered.last_span_id().map(str::to_owned),
+                })
+                .unwrap_or_default();
+            let sink = NdjsonSink::open(output, ledger, delivered)?;
+            Ok((AnySink::Ndjson(sink), had))
+        }
+        (None, Some(url)) => {
+            let spool = SpoolOptions {
+                folder: args.spool.clone(),
+                bytes_limit: args.spool_bytes,
+            };
+            let (sink, recovery) = ClickHouseSink::open(args.login.store(url), &spool, ledger)?;
+            let had = HadDelivered {
+                position: recovery.last_position.unwrap_or_default(),
+                last_span_id: None,
+            };
+            Ok((AnySink::ClickHouse(Box::new(sink)), had))
+        }
+        (None, None) => Err(ConfigError::Value(
+            "no output: give --output ndjson:FILE, --output ndjson:- or --clickhouse URL"
+                .to_owned(),
+        )
+        .into()),
+    }
+}
+
+fn announce(ports: &[u16], directory: &Directory, scout: &Scout) {
+    let source = &scout.source;
+    if source.is_resumed() {
+        tracing::info!("a capture that was kept is taken over");
+    }
+    if !source.switches().tasks {
+        tracing::warn!(
+            "this kernel does not tell who sends (6.16 and later do): no TLS is read, and callers stay unknown"
+        );
+    }
+    let missing = scout.discovery.detail().to_string();
+    if !missing.is_empty() {
+        tracing::info!("{missing}");
+    }
+    for port in ports {
+        if directory.clone().of_port(*port).pid.is_none() {
+            tracing::warn!(port, "no process of this host listens here yet");
+        }
+    }
+    tracing::info!(cgroup = %source.cgroup().display(), ?ports, "watching");
+}
+
+/// The latest reading of the kernel's counters.
+pub(super) fn latest(counters: &KernelCounters) -> BTreeMap<&'static str, u64> {
+    counters
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+}
