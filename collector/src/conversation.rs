@@ -65,6 +65,7 @@ pub(crate) enum Conversation {
 }
 
 /// What the opening turned out to be.
+#[derive(Clone, Copy, Debug)]
 enum Spoken {
     NotYet,
     Http1,
@@ -96,7 +97,7 @@ impl Conversation {
             Self::Foreign => {}
             Self::Http1(http) => {
                 if let Some(next) = http.feed(side, piece, around) {
-                    let rest = http.rest_of(piece, next.rest);
+                    let rest = rest_of(piece, next.rest);
                     let request = http.exchanges.pop_front();
                     match (next.then, request) {
                         (Then::Http2, Some(request)) => {
@@ -143,7 +144,13 @@ impl Conversation {
         let next = match spoken {
             Spoken::NotYet => return None,
             Spoken::Tls => return Some(std::mem::take(&mut opening.held)),
-            Spoken::Http1 => Self::Http1(Box::new(Http1::new(from_start))),
+            Spoken::Http1 => {
+                // Joined midway, the side that told begins with a message, and the other is to be searched.
+                let told = opening.held.last().map(|held| held.side);
+                let begins = |side| from_start || told == Some(side);
+                let (request, response) = (begins(Side::Request), begins(Side::Response));
+                Self::Http1(Box::new(Http1::new(request, response)))
+            }
             Spoken::Http2 => {
                 around.ledger.add(Line::ConnectionsHttp2, 1);
                 Self::Http2(Box::new(Http2::new(from_start)))
@@ -217,10 +224,17 @@ impl Opening {
         let spoken = if self.from_start {
             self.hold(side, piece);
             self.first_bytes(piece.lost)
+        } else if let Some(start) = self.split_start(side, piece) {
+            // Two segments that make the beginning of a request together.
+            midway(side, &start)
         } else {
+            self.held.clear();
             midway(side, piece.bytes)
         };
         match (&spoken, self.from_start) {
+            (Spoken::NotYet, false) if side == Side::Request && begins_a_method(piece.bytes) => {
+                self.hold(side, piece);
+            }
             (Spoken::NotYet, false) => {
                 let passed_over = piece.bytes.len() as u64 + piece.hole;
                 around.ledger.add(Line::BytesSkipped, passed_over);
@@ -229,6 +243,13 @@ impl Opening {
             (_, true) | (Spoken::Foreign, false) => {}
         }
         spoken
+    }
+
+    /// What was held of a request that is joined midway, with what follows it.
+    fn split_start(&self, side: Side, piece: Piece<'_>) -> Option<Vec<u8>> {
+        let held = self.held.first().filter(|_| side == Side::Request)?;
+        let follows = piece.bytes.get(..piece.bytes.len().min(64))?;
+        Some([&held.bytes, follows].concat())
     }
 
     fn hold(&mut self, side: Side, piece: Piece<'_>) {
@@ -260,7 +281,7 @@ impl Opening {
             {
                 Spoken::Http1
             }
-            [] | [0x16] | [b'P'] | [b'P', b'R'] | [b'P', b'R', b'I'] => Spoken::NotYet,
+            [] | [0x16 | b'P'] | [b'P', b'R'] | [b'P', b'R', b'I'] => Spoken::NotYet,
             start => match Start::of_request(start) {
                 Start::Http => Spoken::Http1,
                 Start::Http2 => Spoken::Http2,
@@ -276,10 +297,28 @@ impl Opening {
     }
 }
 
+/// The methods a request is recognised by where nothing else tells that one begins.
+const METHODS: [&[u8]; 9] = [
+    b"GET ",
+    b"POST ",
+    b"PUT ",
+    b"HEAD ",
+    b"DELETE ",
+    b"PATCH ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"TRACE ",
+];
+
+/// Whether all of it is the beginning of a method, cut off.
+fn begins_a_method(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && METHODS.iter().any(|method| method.starts_with(bytes))
+}
+
 /// Only the first bytes of a segment are trusted to be the start of something.
 fn midway(side: Side, bytes: &[u8]) -> Spoken {
     let is_http1 = match side {
-        Side::Request => bytes.len() > 4 && Start::of_request(bytes) == Start::Http,
+        Side::Request => METHODS.iter().any(|method| bytes.starts_with(method)),
         Side::Response => bytes.starts_with(b"HTTP/1."),
     };
     if is_http1 {
@@ -300,10 +339,10 @@ struct Changed {
 }
 
 impl Http1 {
-    fn new(from_start: bool) -> Self {
+    fn new(request_from_start: bool, response_from_start: bool) -> Self {
         Self {
-            request: Decoder::new(Side::Request, from_start),
-            response: Decoder::new(Side::Response, from_start),
+            request: Decoder::new(Side::Request, request_from_start),
+            response: Decoder::new(Side::Response, response_from_start),
             exchanges: VecDeque::new(),
             requests: 0,
         }
@@ -338,15 +377,6 @@ impl Http1 {
         (then != Then::Messages).then_some(Changed { then, rest })
     }
 
-    /// The last `rest` captured bytes of a piece and the hole behind them.
-    fn rest_of<'a>(&self, piece: Piece<'a>, rest: usize) -> Piece<'a> {
-        let from = piece.bytes.len().saturating_sub(rest);
-        Piece {
-            bytes: piece.bytes.get(from..).unwrap_or_default(),
-            ..piece
-        }
-    }
-
     fn end(&mut self, at: MonotonicNs, reset: bool, ledger: &Ledger, done: &mut Vec<InFlight>) {
         if !reset
             && self.response.ends_with_close()
@@ -358,6 +388,10 @@ impl Http1 {
         {
             exchange.response_done = true;
             exchange.ended = exchange.ended.max(at);
+        }
+        let unfinished = self.response.unfinished_head_bytes();
+        if let Some(exchange) = self.exchanges.iter_mut().find(|one| !one.response_done) {
+            exchange.response_bytes += unfinished;
         }
         self.hand_out(true, ledger, done);
     }
@@ -374,6 +408,15 @@ impl Http1 {
             count(&exchange, ledger);
             done.push(exchange);
         }
+    }
+}
+
+/// The last `rest` captured bytes of a piece and the hole behind them.
+fn rest_of(piece: Piece<'_>, rest: usize) -> Piece<'_> {
+    let from = piece.bytes.len().saturating_sub(rest);
+    Piece {
+        bytes: piece.bytes.get(from..).unwrap_or_default(),
+        ..piece
     }
 }
 

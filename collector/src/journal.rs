@@ -307,7 +307,9 @@ mod tests {
             let (mut journal, _) = Journal::open(folder.path(), Some(0)).unwrap();
             let mut ends = Vec::new();
             for (n, batch) in (1..).zip(&batches) {
-                batch.iter().for_each(|record| journal.add(record));
+                for record in batch {
+                    journal.add(record);
+                }
                 journal.commit(n, &ClockAnchor::now()).unwrap();
                 ends.push(journal.segment_bytes);
             }

@@ -73,6 +73,8 @@ ledger! {
     TlsUnjoined => "tls_unjoined_records", Loss;
     /// Connections on a watched port that speak something else.
     ForeignOther => "foreign_other_connections", Intentional;
+    /// Heads whose end was not captured.
+    HeadsCut => "heads_cut", Loss;
     /// Heads that do not parse.
     HeadsMalformed => "heads_malformed", Intentional;
     /// Responses without a request, for instance a 408 on an idle connection.

@@ -19,8 +19,9 @@ use crate::{
     health::HealthMetrics,
     ledger::{Kind, Ledger},
     pipeline::SharedServiceMap,
-    run::{KernelCounters, SharedTlsReport},
+    run::{KernelCounters, SharedHostReport},
     service_times::ServiceTimes,
+    source::listen_queues::Queue,
 };
 
 /// All that `/metrics` shows.
@@ -32,8 +33,8 @@ pub struct Shown<'a> {
     pub kernel: KernelCounters,
     /// Records read by an earlier collector.
     pub kernel_before: u64,
-    /// Processes with TLS.
-    pub tls: SharedTlsReport,
+    /// What the scout sees of this host.
+    pub host: SharedHostReport,
     /// How long services take.
     pub times: &'a ServiceTimes,
     /// How connections fare.
@@ -47,7 +48,7 @@ struct Numbers {
     ledger: Arc<Ledger>,
     kernel: KernelCounters,
     kernel_before: u64,
-    tls: SharedTlsReport,
+    host: SharedHostReport,
     map: SharedServiceMap,
 }
 
@@ -86,7 +87,7 @@ impl Collector for Numbers {
             counter.encode(metric)?;
         }
         self.encode_stages(&mut encoder)?;
-        self.encode_tls(&mut encoder)?;
+        self.encode_host(&mut encoder)?;
         self.encode_map(&mut encoder)
     }
 }
@@ -126,7 +127,7 @@ impl Numbers {
 
     fn encode_map(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        let columns: [(&str, &str, fn(&Edge<'_>) -> f64); 3] = [
+        let columns: [(&str, &str, ValueOf); 3] = [
             (
                 "weir_service_calls",
                 "Calls from one service to another.",
@@ -157,9 +158,9 @@ impl Numbers {
         Ok(())
     }
 
-    fn encode_tls(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    fn encode_host(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let report = self
-            .tls
+            .host
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
@@ -183,7 +184,32 @@ impl Numbers {
             let labels = [("process", command.as_str()), ("library", *library)];
             ConstGauge::new(1_i64).encode(unreadable.encode_family(&labels)?)?;
         }
-        Ok(())
+        let columns: [(&str, &str, fn(&Queue) -> u64); 2] = [
+            (
+                "weir_tcp_accept_queue_length",
+                "Connections that wait to be accepted.",
+                |queue| queue.length,
+            ),
+            (
+                "weir_tcp_accept_queue_limit",
+                "Connections that may wait to be accepted.",
+                |queue| queue.limit,
+            ),
+        ];
+        for (name, help, value) in columns {
+            let mut queues = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (service, queue) in &report.accept_queues {
+                let labels = [("service", service.as_str())];
+                ConstGauge::new(value(queue)).encode(queues.encode_family(&labels)?)?;
+            }
+        }
+        let overflows = encoder.encode_descriptor(
+            "weir_tcp_listen_overflows",
+            "Connections that this host refused because an accept queue was full, since it started.",
+            None,
+            MetricType::Counter,
+        )?;
+        ConstCounter::new(report.listen_overflows).encode(overflows)
     }
 }
 
@@ -195,6 +221,9 @@ const fn as_float(count: u64) -> f64 {
     count as f64
 }
 
+/// Picks a figure of an edge.
+type ValueOf = fn(&Edge<'_>) -> f64;
+
 /// The routes.
 pub fn router(shown: &Shown<'_>) -> Router {
     let mut registry = Registry::default();
@@ -204,7 +233,7 @@ pub fn router(shown: &Shown<'_>) -> Router {
         ledger: Arc::clone(&shown.ledger),
         kernel: Arc::clone(&shown.kernel),
         kernel_before: shown.kernel_before,
-        tls: Arc::clone(&shown.tls),
+        host: Arc::clone(&shown.host),
         map: Arc::clone(&shown.map),
     };
     let books = Arc::new(numbers.clone());

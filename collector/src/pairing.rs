@@ -286,6 +286,7 @@ impl MessageSink for Pairing<'_> {
             MessageEvent::Malformed(at) => self.unreadable(at, true),
             MessageEvent::Oversized(at) => self.unreadable(at, false),
             MessageEvent::Skipped(count) => self.around.ledger.add(Line::BytesSkipped, count),
+            MessageEvent::HeadCut => self.around.ledger.add(Line::HeadsCut, 1),
             MessageEvent::Foreign => {
                 self.then = Then::Tunnel;
                 self.around.ledger.add(Line::ForeignOther, 1);

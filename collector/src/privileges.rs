@@ -45,13 +45,23 @@ pub fn may_look_into_others() -> bool {
 /// What is kept after attaching: maps are still written, and with TLS, services that come later are still probed.
 fn kept(probes: bool) -> CapabilitySet {
     if probes {
-        // The last two show the files of other users' processes; most deployments do not grant them.
+        // SYS_PTRACE and DAC_READ_SEARCH show the files of other users' processes; most deployments do not grant them.
         CapabilitySet::BPF
             | CapabilitySet::PERFMON
+            // Today's kernels ask for it when a probe is attached through perf events, which is what our loader does.
+            | CapabilitySet::SYS_ADMIN
             | CapabilitySet::SYS_PTRACE
             | CapabilitySet::DAC_READ_SEARCH
     } else {
         CapabilitySet::BPF | CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH
+    }
+}
+
+/// Runs ahead of ordinary work: a reader that is starved loses records, and needs little.
+pub fn go_first() {
+    const AHEAD: i32 = -10;
+    if let Err(error) = rustix::process::setpriority_process(None, AHEAD) {
+        tracing::debug!(%error, "the collector runs at ordinary priority; on a full machine it may lose records");
     }
 }
 

@@ -8,12 +8,13 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use event_store::Store;
+use event_store::{HealthRow, Store};
 use serde_json::Value;
 use weir_testing::{TestStore, exchange};
 
-const DASHBOARDS: [&str; 2] = ["funnel", "service-health"];
-const PANEL_TYPES: [&str; 7] = [
+const DASHBOARDS: [&str; 3] = ["funnel", "service-health", "connection-health"];
+const PANEL_TYPES: [&str; 8] = [
+    "nodeGraph",
     "stat",
     "bargauge",
     "table",
@@ -192,6 +193,24 @@ async fn fill(store: &Store, now: i64) {
         ];
     }
     store.insert_exchanges(&rows, "rows").await.unwrap();
+    let health = HealthRow {
+        minute: u32::try_from(now - 600).unwrap(),
+        service: "gateway".to_owned(),
+        connections: 10,
+        connect_ns_sum: 1_000_000,
+        connect_ns_max: 400_000,
+        rtt_us_sum: 900,
+        rtt_count: 10,
+        retransmits: 1,
+        resets_client: 1,
+        resets_server: 2,
+        syn_unanswered: 1,
+        tls_handshakes: 4,
+        tls_handshake_ns_sum: 8_000_000,
+        tls_handshake_ns_max: 3_000_000,
+        tls_failures: vec![("unknown_ca".to_owned(), 2)],
+    };
+    store.insert_health(&[health], "health").await.unwrap();
 }
 
 fn assert_time_series(title: &str, answer: &Value) {

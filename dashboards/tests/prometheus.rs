@@ -15,7 +15,19 @@ use std::{
 };
 
 use axum::Router;
-use collector::{ledger::Ledger, metrics, service_times::ServiceTimes};
+use collector::{
+    clock::UnixNanos,
+    health::{HealthBook, Sign},
+    ledger::Ledger,
+    metrics,
+    pipeline::SharedServiceMap,
+    run::SharedHostReport,
+    service_times::ServiceTimes,
+    tls::{
+        handshake::{HandshakeFailure, HandshakeOutcome},
+        hello::TlsVersion,
+    },
+};
 use event_store::{Scope, Store};
 use report_api::{Access, NewToken, Settings, load_funnels, serve};
 use serde_json::Value;
@@ -41,7 +53,9 @@ fn promtool_accepts_the_configuration_and_the_rules_and_their_tests_pass() {
     for args in [
         ["check", "config", "prometheus/prometheus.yml"],
         ["check", "rules", "prometheus/rules/weir.yaml"],
+        ["check", "rules", "prometheus/rules/connections.yaml"],
         ["test", "rules", "prometheus/tests/weir.yaml"],
+        ["test", "rules", "prometheus/tests/connections.yaml"],
     ] {
         let output = promtool(&args);
         assert!(output.status.success(), "{args:?}: {output:?}");
@@ -54,7 +68,30 @@ async fn serve_collector() -> String {
     let kernel = Arc::new(Mutex::new(kernel.into_iter().collect()));
     let mut times = ServiceTimes::default();
     times.announce("gateway");
-    let router: Router = metrics::router(Arc::new(Ledger::default()), kernel, &times);
+    let mut book = HealthBook::default();
+    book.announce("gateway");
+    for outcome in [
+        HandshakeOutcome::Completed {
+            duration_ns: 1,
+            version: TlsVersion::Tls13,
+            resumed: false,
+        },
+        HandshakeOutcome::Failed {
+            duration_ns: 1,
+            reason: HandshakeFailure::NotTls,
+        },
+    ] {
+        book.sign(Some("gateway"), UnixNanos(0), Sign::Handshake(outcome));
+    }
+    let router: Router = metrics::router(&metrics::Shown {
+        ledger: Arc::new(Ledger::default()),
+        kernel,
+        kernel_before: 0,
+        host: SharedHostReport::default(),
+        times: &times,
+        health: book.metrics(),
+        map: SharedServiceMap::default(),
+    });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -211,7 +248,10 @@ async fn every_metric_that_is_asked_for_is_exported() {
     }
     let mut asked =
         names(&fs::read_to_string(folder().join("prometheus/rules/weir.yaml")).unwrap());
-    for name in ["funnel", "service-health"] {
+    asked.extend(names(
+        &fs::read_to_string(folder().join("prometheus/rules/connections.yaml")).unwrap(),
+    ));
+    for name in ["funnel", "service-health", "connection-health"] {
         let text =
             fs::read_to_string(folder().join(format!("grafana/dashboards/{name}.json"))).unwrap();
         let dashboard: Value = serde_json::from_str(&text).unwrap();

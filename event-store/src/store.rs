@@ -251,6 +251,6 @@ mod tests {
             .iter()
             .map(|(_, text)| statements(text).count())
             .collect();
-        assert_eq!(counts, [6]);
+        assert_eq!(counts, [6, 1]);
     }
 }

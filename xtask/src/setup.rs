@@ -82,6 +82,7 @@ pub(crate) fn make_ready(purpose: Purpose) -> anyhow::Result<()> {
     if purpose >= Purpose::Tests {
         install_nextest()?;
         install_foreign_clients()?;
+        install_old_openssl()?;
     }
     Ok(())
 }
@@ -196,6 +197,38 @@ fn install_foreign_clients() -> anyhow::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// OpenSSL 1.1 as a shared library, which Debian 12 has no more: out of a package of PyPI that brings it along.
+fn install_old_openssl() -> anyhow::Result<()> {
+    const PACKAGE: &str = "psycopg2-binary==2.9.3";
+    let target = cache_folder().join("openssl-1.1");
+    if target.is_dir() {
+        return Ok(());
+    }
+    say("fetching OpenSSL 1.1 from PyPI, as a part of psycopg2-binary (once)");
+    let unpacked = cache_folder().join("openssl-1.1.tmp");
+    fs::create_dir_all(&unpacked)
+        .with_context(|| format!("while creating {}", unpacked.display()))?;
+    let unpacked_text = unpacked.to_string_lossy();
+    let pip = cache_folder().join("clients/venv/bin/pip");
+    run(
+        &pip.to_string_lossy(),
+        &[
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--python-version=3.10",
+            "--platform=manylinux2014_x86_64",
+            "--target",
+            &unpacked_text,
+            PACKAGE,
+        ],
+    )?;
+    fs::rename(unpacked.join("psycopg2_binary.libs"), &target)
+        .with_context(|| format!("while moving to {}", target.display()))?;
+    fs::remove_dir_all(&unpacked).with_context(|| format!("while removing {}", unpacked.display()))
 }
 
 fn install_engine() -> anyhow::Result<()> {

@@ -143,6 +143,7 @@ impl MessageSink for Notes {
             }
             MessageEvent::Lost
             | MessageEvent::Foreign
+            | MessageEvent::HeadCut
             | MessageEvent::Malformed(_)
             | MessageEvent::Oversized(_) => self.tell(Told::Trouble),
         }

@@ -183,6 +183,28 @@ impl HealthBook {
         }
     }
 
+    /// The series it writes into.
+    pub const fn metrics(&self) -> &HealthMetrics {
+        &self.metrics
+    }
+
+    /// Makes a service's series begin at zero now: one that began with its first failure would hide it from `rate()`.
+    pub fn announce(&mut self, service: &str) {
+        let service = self.label(Some(service));
+        let metrics = &self.metrics;
+        let of_service = OfService {
+            service: service.clone(),
+        };
+        drop(metrics.connect.get_or_create(&of_service));
+        drop(metrics.round_trip.get_or_create(&of_service));
+        drop(metrics.retransmits.get_or_create(&of_service));
+        drop(metrics.syn_unanswered.get_or_create(&of_service));
+        for by in ["client", "server"] {
+            let service = service.clone();
+            drop(metrics.resets.get_or_create(&OfEnd { service, by }));
+        }
+    }
+
     /// Enters a sign.
     pub fn sign(&mut self, service: Option<&str>, at: UnixNanos, sign: Sign) {
         let service = self.label(service);
@@ -313,6 +335,7 @@ impl HealthBook {
             return "other".to_owned();
         }
         self.names.insert(service.to_owned(), service.to_owned());
+        self.announce(service);
         service.to_owned()
     }
 }

@@ -27,6 +27,8 @@ pub enum MessageEvent {
     End(MonotonicNs),
     /// The current message cannot be followed to its end.
     Lost,
+    /// The rest of a head was not captured; the loss follows.
+    HeadCut,
     /// The stream is not HTTP/1.x; everything after is ignored.
     Foreign,
     /// A head that does not parse, seen where a message had to start.
@@ -106,6 +108,14 @@ impl Decoder {
             State::Body(framing) => framing.uninteresting_bytes(),
             State::Ignoring => u64::MAX,
             State::Head { .. } | State::Oversized { .. } | State::Searching => 0,
+        }
+    }
+
+    /// Bytes of a head that has not come to its end.
+    pub const fn unfinished_head_bytes(&self) -> u64 {
+        match &self.state {
+            State::Head { buffer, .. } => buffer.len() as u64,
+            State::Oversized { .. } | State::Body(_) | State::Searching | State::Ignoring => 0,
         }
     }
 
@@ -222,6 +232,7 @@ impl Decoder {
                 true
             }
             Parsed::Partial if hole > 0 => {
+                sink.event(MessageEvent::HeadCut);
                 self.lose(sink);
                 false
             }

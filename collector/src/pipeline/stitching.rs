@@ -11,6 +11,10 @@ use crate::{
     exchange::{Exchange, Outcome},
 };
 
+/// With more requests open in the calling service than this, nothing is claimed: hardly ever would just one be left,
+/// and comparing all with all is what would cost most.
+const OPEN_MAX: u32 = 64;
+
 /// One end of an exchange, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
@@ -41,6 +45,8 @@ pub(super) struct Stitching {
     calling: HashSet<u32>,
     held: HashMap<u64, Exchange>,
     by_span: HashMap<String, u64>,
+    /// Requests open per service.
+    open: HashMap<u32, u32>,
     /// Calls whose cause is known, but waits itself.
     behind: HashMap<u64, Vec<(u64, Parent)>>,
     next: u64,
@@ -60,6 +66,7 @@ impl Stitching {
 
     /// A request was received.
     pub(super) fn begin(&mut self, group: u32, key: u64, started: MonotonicNs) {
+        *self.open.entry(group).or_default() += 1;
         self.stitcher.begin(ServerSpan {
             key,
             pid: group,
@@ -78,6 +85,10 @@ impl Stitching {
             && let (Some(trace_id), Some(span_id)) = (&exchange.trace_id, &exchange.span_id)
         {
             let (trace_id, span_id) = (trace_id.clone(), span_id.clone());
+            let open = with.group.and_then(|group| self.open.get_mut(&group));
+            if let Some(open) = open {
+                *open = open.saturating_sub(1);
+            }
             match exchange.outcome {
                 Outcome::Ok | Outcome::Error => {
                     let thread = with.answering_thread;
@@ -92,7 +103,12 @@ impl Stitching {
         }
         let caller = with
             .caller
-            .filter(|caller| !with.has_context && self.follows(caller.group));
+            .filter(|caller| !with.has_context && self.follows(caller.group))
+            .filter(|caller| {
+                self.open
+                    .get(&caller.group)
+                    .is_none_or(|open| *open <= OPEN_MAX)
+            });
         let Some(caller) = caller else {
             out.push(exchange);
             return;

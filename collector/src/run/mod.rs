@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 pub use capture::{CaptureOptions, spawn_capture};
 pub use doors::SideDoors;
 pub use resume::{HadDelivered, open_journal, take_up};
-pub use scout::{KernelCounters, Scout, SharedTlsReport, TlsReport, spawn_scout};
+pub use scout::{HostReport, KernelCounters, Scout, SharedHostReport, spawn_scout};
 pub use watchdog::{reason_for_silence, watch_for_silence};
 
 use crate::{exchange::ExchangeBatch, health::Minute, service_times::ServiceTimes, sink::Sink};

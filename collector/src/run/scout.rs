@@ -14,8 +14,10 @@ use crate::{
         directory::Directory,
         discovery::{Discovery, PortOwner},
     },
+    pipeline::Listeners as _,
     source::{
         KernelSource, SourceError,
+        listen_queues::{self, Queue},
         tls_probes::{Reading, TlsProbes},
     },
 };
@@ -27,17 +29,21 @@ const NAP: Duration = Duration::from_millis(100);
 /// The latest reading of the kernel's counters, by name.
 pub type KernelCounters = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
-/// What is known of processes with TLS.
+/// What is seen of this host beside its traffic.
 #[derive(Clone, Debug, Default)]
-pub struct TlsReport {
+pub struct HostReport {
     /// Calls of TLS functions, by process id and command.
     pub calls: BTreeMap<(u32, String), u64>,
     /// Watched processes whose TLS cannot be read: command and what it uses.
     pub unreadable: BTreeSet<(String, &'static str)>,
+    /// Accept queues by service.
+    pub accept_queues: BTreeMap<String, Queue>,
+    /// Connections refused because an accept queue was full, since the host started.
+    pub listen_overflows: u64,
 }
 
 /// Shared with `/metrics`.
-pub type SharedTlsReport = Arc<Mutex<TlsReport>>;
+pub type SharedHostReport = Arc<Mutex<HostReport>>;
 
 /// What the thread is given.
 #[derive(Debug)]
@@ -51,7 +57,7 @@ pub struct Scout {
     /// Updated once a second.
     pub counters: KernelCounters,
     /// Updated with every look around.
-    pub tls: SharedTlsReport,
+    pub host: SharedHostReport,
     /// Probe TLS libraries.
     pub probe_tls: bool,
     /// When to end.
@@ -73,7 +79,7 @@ impl Scout {
             discovery,
             directory,
             counters: KernelCounters::default(),
-            tls: SharedTlsReport::default(),
+            host: SharedHostReport::default(),
             probe_tls: true,
             stop,
             probes: TlsProbes::default(),
@@ -169,11 +175,27 @@ impl Scout {
             .into_iter()
             .map(|(process, calls)| ((process, command(process)), calls))
             .collect();
-        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = TlsReport { calls, unreadable };
+        let mut report = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        report.calls = calls;
+        report.unreadable = unreadable;
     }
 
     fn count(&mut self) {
         self.source.forward_log();
+        // Without diagnostics in the kernel there are no figures to show, and that is all.
+        let of_ports = listen_queues::queues().unwrap_or_default();
+        let mut queues: BTreeMap<String, Queue> = BTreeMap::new();
+        for port in self.owners.keys() {
+            let service = self.directory.of_port(*port).service.clone();
+            let queue = of_ports.get(port).copied().unwrap_or_default();
+            let sum = queues.entry(service.unwrap_or_default()).or_default();
+            sum.length += queue.length;
+            sum.limit += queue.limit;
+        }
+        let mut report = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        report.accept_queues = queues;
+        report.listen_overflows = listen_queues::overflows();
+        drop(report);
         match self.source.counters() {
             Ok(counters) => {
                 *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;

@@ -83,7 +83,7 @@ fn last_line_of(path: &Path) -> io::Result<Option<String>> {
     let from = length.saturating_sub(TAIL_BYTES);
     file.seek(SeekFrom::Start(from))?;
     let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
+    (&file).take(TAIL_BYTES).read_to_end(&mut tail)?;
     let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
         return Ok(None);
     };

@@ -3,6 +3,7 @@
 pub mod cgroup;
 mod drain;
 pub mod kernel;
+pub mod listen_queues;
 pub mod listeners;
 mod loading;
 pub mod pins;

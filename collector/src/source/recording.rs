@@ -11,7 +11,7 @@ use crate::clock::{ClockAnchor, MonotonicNs, UnixNanos};
 
 const MAGIC: &[u8; 8] = b"WEIRREC2";
 /// Longer than any record can be.
-const RECORD_BYTES_MAX: u32 = 128 * 1024;
+const RECORD_BYTES_MAX: u32 = 1024 * 1024;
 
 /// A recording that cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -136,15 +136,15 @@ impl Ring {
     }
 
     fn produced(&self) -> usize {
-        self.position_at(&self.producer).load(Ordering::Acquire)
+        Self::position_at(&self.producer).load(Ordering::Acquire)
     }
 
     fn consumer_position(&self) -> &AtomicUsize {
-        self.position_at(&self.consumer)
+        Self::position_at(&self.consumer)
     }
 
     #[expect(unsafe_code, reason = "memory that the kernel shares with us")]
-    fn position_at<'a>(&self, mapping: &'a Mapping) -> &'a AtomicUsize {
+    const fn position_at(mapping: &Mapping) -> &AtomicUsize {
         // SAFETY: both position pages begin with an aligned unsigned long, valid as long as the mapping.
         unsafe { AtomicUsize::from_ptr(mapping.start.cast()) }
     }
@@ -162,12 +162,11 @@ impl Ring {
     fn bytes(&self, at: usize, length: usize) -> &[u8] {
         let end = self.producer.bytes;
         let length = length.min(end.saturating_sub(at));
+        // SAFETY: `at` is below the end of the first copy of the data.
+        let place = unsafe { self.producer.start.cast::<u8>().add(at) };
         // SAFETY: a record lies inside the two copies of the data, and the kernel does not write to it again before
         // its room is given back, which takes `&self` to end.
-        unsafe {
-            let place = self.producer.start.cast::<u8>().add(at);
-            core::slice::from_raw_parts(place, length)
-        }
+        unsafe { core::slice::from_raw_parts(place, length) }
     }
 }
 

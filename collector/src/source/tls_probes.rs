@@ -91,13 +91,12 @@ impl TlsProbes {
             let Some((path, key)) = reachable(process, file) else {
                 continue;
             };
-            let carries = match self.files.get(&key) {
-                Some(carries) => *carries,
-                None => {
-                    let carries = attach_all(source, &path, key);
-                    self.files.insert(key, carries);
-                    carries
-                }
+            let carries = if let Some(carries) = self.files.get(&key) {
+                *carries
+            } else {
+                let carries = attach_all(source, &path, key);
+                self.files.insert(key, carries);
+                carries
             };
             if carries {
                 if let Err(error) = source.want_sessions_of(process) {

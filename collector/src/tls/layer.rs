@@ -30,9 +30,17 @@ pub(crate) struct TlsLayer {
     may_be_handshake: bool,
     any_plaintext: bool,
     wire_is_read: bool,
-    /// When and how the connection ended on the wire.
-    ended: Option<(MonotonicNs, bool)>,
-    is_buried: bool,
+    end: End,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// When the connection ended on the wire, and whether by a reset.
+    OnTheWire(MonotonicNs, bool),
+    /// The conversation has been ended too.
+    Buried,
 }
 
 impl TlsLayer {
@@ -55,8 +63,7 @@ impl TlsLayer {
             may_be_handshake: false,
             any_plaintext: false,
             wire_is_read: false,
-            ended: None,
-            is_buried: false,
+            end: End::NotYet,
         };
         for held in so_far {
             layer.wire_piece(held.side, held.piece());
@@ -136,11 +143,11 @@ impl TlsLayer {
         around: &Surroundings<'_>,
         done: &mut Vec<InFlight>,
     ) {
-        if self.ended.is_some() {
+        if self.end != End::NotYet {
             return;
         }
         self.wire.end(at, reset);
-        self.ended = Some((at, reset));
+        self.end = End::OnTheWire(at, reset);
         if self.any_plaintext && self.inside.outstanding() == 0 {
             self.bury(around, done);
         }
@@ -148,13 +155,10 @@ impl TlsLayer {
 
     /// Ends the conversation, if the connection has ended.
     pub(crate) fn bury(&mut self, around: &Surroundings<'_>, done: &mut Vec<InFlight>) {
-        let Some((at, reset)) = self.ended else {
+        let End::OnTheWire(at, reset) = self.end else {
             return;
         };
-        if self.is_buried {
-            return;
-        }
-        self.is_buried = true;
+        self.end = End::Buried;
         self.flush(around, done);
         self.inside.end(at, reset, around, done);
         if !self.any_plaintext {

@@ -26,10 +26,12 @@ pub enum Counter {
     TlsBytesUnwanted = 9,
     /// Plain bytes lost because the process's memory could not be read.
     RefusedTlsUnreadable = 10,
+    /// Payload bytes not copied because the ring was more than half full.
+    BytesCut = 11,
 }
 
 /// Number of counters: the length of the one per-CPU value.
-pub const COUNTER_COUNT: u32 = 11;
+pub const COUNTER_COUNT: u32 = 12;
 
 impl Counter {
     /// Every counter with the name it has in metrics.
@@ -45,5 +47,6 @@ impl Counter {
         (Self::TlsCalls, "tls_calls"),
         (Self::TlsBytesUnwanted, "tls_bytes_unwanted"),
         (Self::RefusedTlsUnreadable, "refused_tls_unreadable"),
+        (Self::BytesCut, "bytes_cut_under_pressure"),
     ];
 }

@@ -16,7 +16,7 @@ pub use record::{FlowKey, OPENER_BYTES, Opener, RECORD_HEADER_BYTES, RecordHeade
 pub const ABI_VERSION: u8 = 2;
 
 /// The most payload bytes one record carries; what a longer segment holds beyond is a counted hole.
-pub const CAPTURE_BYTES_MAX: usize = 65_536;
+pub const CAPTURE_BYTES_MAX: usize = 524_288;
 
 /// Segments with at most this many payload bytes are always copied whole, without asking whether
 /// user space wants them: the look-up would cost more than the copy.

@@ -23,6 +23,8 @@ use crate::{
 
 /// The local port of the kernel's own sockets, which send resets for connections that no socket stands for.
 const KERNELS_OWN: u16 = 6;
+/// That of a socket that is closed already, and sends its reset.
+const CLOSED: u16 = 0;
 
 /// Looks at one packet and, if its segment is wanted, sends a record.
 #[inline(always)]
@@ -34,7 +36,7 @@ pub fn observe<const DIRECTION: u8>(ctx: &SkBuffContext) {
     let (local, remote) = packet::socket_ports(ctx);
     let (server, client) = (bits(local) & watch::SERVER, bits(remote));
     // Whoever opens a connection to a watched port is of interest even where only servers are watched.
-    if server == 0 && client == 0 && local != KERNELS_OWN {
+    if server == 0 && client == 0 && local != KERNELS_OWN && local != CLOSED {
         return;
     }
     let segment = match packet::segment(ctx) {
@@ -60,6 +62,9 @@ pub fn observe<const DIRECTION: u8>(ctx: &SkBuffContext) {
         return;
     }
     counters.add(Counter::SegmentsWanted, 1);
+    if segment.tcp_flags & tcp_flags::SYN != 0 {
+        forget_skips(&segment, side);
+    }
     send::<DIRECTION>(ctx, counters, &segment, side);
 }
 
@@ -78,6 +83,9 @@ fn side_of(local: u16, remote: u16) -> u8 {
         0
     }
 }
+
+/// What a long segment gives under pressure: as much as any head that servers accept by default.
+const PRESSED_BYTES: u32 = 16_384;
 
 struct OfPacket<'a> {
     ctx: &'a SkBuffContext,
@@ -132,8 +140,12 @@ fn send<const DIRECTION: u8>(ctx: &SkBuffContext, counters: Counters, segment: &
         counters.add(Counter::BytesSkipped, u64::from(segment.payload_bytes));
         return emit::slot::<0>(ctx, counters, header, &Nothing);
     }
-    if segment.payload_bytes > SKIP_CHECK_BYTES_MIN && under_pressure() {
-        return emit::slot::<4096>(ctx, counters, header, &payload);
+    if segment.payload_bytes > PRESSED_BYTES && under_pressure() {
+        counters.add(
+            Counter::BytesCut,
+            u64::from(segment.payload_bytes - PRESSED_BYTES),
+        );
+        return emit::slot::<{ PRESSED_BYTES as usize }>(ctx, counters, header, &payload);
     }
     emit::whole(ctx, counters, header, &payload);
 }
@@ -218,6 +230,16 @@ pub fn under_pressure() -> bool {
     const AVAILABLE_DATA: u64 = 0;
     const RING_SIZE: u64 = 1;
     RECORDS.query(AVAILABLE_DATA) > RECORDS.query(RING_SIZE) / 2
+}
+
+/// A new connection on old ports: what was said of the last one does not hold for it.
+#[inline(always)]
+fn forget_skips(segment: &Segment, side: u8) {
+    // An entry that is not there is the usual case.
+    let _ = SKIPS.remove(segment.flow.for_skips(kind::SEGMENT, side));
+    if TLS.load() != 0 {
+        let _ = SKIPS.remove(segment.flow.for_skips(kind::PLAINTEXT, side));
+    }
 }
 
 /// True when user space has said that nothing before some later byte of this flow is of interest.

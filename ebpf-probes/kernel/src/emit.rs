@@ -50,6 +50,8 @@ pub fn whole(
         513..=1024 => slot::<1024>(ctx, counters, header, payload),
         1025..=4096 => slot::<4096>(ctx, counters, header, payload),
         4097..=16_384 => slot::<16_384>(ctx, counters, header, payload),
+        16_385..=65_536 => slot::<65_536>(ctx, counters, header, payload),
+        65_537..=131_072 => slot::<131_072>(ctx, counters, header, payload),
         _ => slot::<CAPTURE_BYTES_MAX>(ctx, counters, header, payload),
     }
 }

@@ -50,6 +50,17 @@ struct Ipv6 {
     destination: [u8; 16],
 }
 
+/// The one extension header that precedes TCP in practice: the kernel's own, for segments above 64 KiB.
+#[repr(C)]
+struct HopByHop {
+    next: u8,
+    /// In units of eight bytes, the first not counted.
+    further: u8,
+    options: [u8; 6],
+}
+
+const HOP_BY_HOP: u8 = 0;
+
 #[repr(C)]
 struct Tcp {
     source_port: [u8; 2],
@@ -104,11 +115,22 @@ pub fn segment(ctx: &SkBuffContext) -> Result<Segment, Not> {
         }
         6 => {
             let ip = header::<Ipv6>(start, end).ok_or(Not::Readable)?;
-            if ip.next != TCP {
+            let mut ip_bytes = IPV6_HEADER_BYTES;
+            let mut next = ip.next;
+            if next == HOP_BY_HOP {
+                let hop =
+                    header::<HopByHop>(start + IPV6_HEADER_BYTES, end).ok_or(Not::Readable)?;
+                if hop.further != 0 {
+                    return Err(Not::Tcp);
+                }
+                next = hop.next;
+                ip_bytes += size_of::<HopByHop>();
+            }
+            if next != TCP {
                 return Err(Not::Tcp);
             }
-            let tcp = header::<Tcp>(start + IPV6_HEADER_BYTES, end).ok_or(Not::Readable)?;
-            from_headers(ctx, tcp, IPV6_HEADER_BYTES, ip.source, ip.destination)
+            let tcp = header::<Tcp>(start + ip_bytes, end).ok_or(Not::Readable)?;
+            from_headers(ctx, tcp, ip_bytes, ip.source, ip.destination)
         }
         _ => Err(Not::Tcp),
     }

@@ -10,7 +10,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Deserialize)]
 struct Stage {
-    stage: String,
+    #[serde(rename = "stage")]
+    name: String,
     unit: String,
     seen: u64,
     passed: u64,
@@ -48,7 +49,7 @@ pub(super) fn run(address: &str) -> anyhow::Result<()> {
         writeln!(
             out,
             "{:<10} {:>14} {:>14} {:>12} {:>10} {:>10}  {}{mark}",
-            stage.stage,
+            stage.name,
             format!("{} {}", stage.seen, stage.unit),
             stage.passed,
             dropped,

@@ -2,7 +2,7 @@
 
 mod prepare;
 
-use std::{io::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io::Write as _, sync::Arc};
 
 use anyhow::Context as _;
 use prepare::{Prepared, latest, prepare};
@@ -26,6 +26,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let file = FileConfig::load(args.config.as_deref())?;
     let prepared = prepare(args, &file)?;
     // Before any other thread exists: privileges belong to threads, and new ones inherit what is left.
+    privileges::go_first();
     privileges::let_go(args.tls == TlsReading::Auto);
     let mut times = ServiceTimes::default();
     file.names().values().for_each(|name| times.announce(name));
@@ -49,12 +50,14 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
         stop,
         ..
     } = ready;
+    let asked = weir_settings::asked_to_end().context("while listening for signals")?;
+    tracing::info!(cgroup = %scout.source.cgroup().display(), ?ports, "watching");
     // Attached already: that `/metrics` answers means that traffic is being captured.
     let shown = metrics::Shown {
         ledger: Arc::clone(&ledger),
         kernel: Arc::clone(&counters),
         kernel_before,
-        tls: Arc::clone(&scout.tls),
+        host: Arc::clone(&scout.host),
         times: &times,
         health: &ready.health,
         map: ready.pipeline.service_map(),
@@ -83,7 +86,6 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
     );
     let watchdog = tokio::spawn(silence);
     let stopper = stop.clone();
-    let asked = weir_settings::asked_to_end().context("while listening for signals")?;
     let asked = tokio::spawn(async move {
         asked.await;
         stopper.request();
@@ -96,41 +98,63 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
     let panicked = "a thread of the capture panicked; this is a bug";
     capture.join().ok().context(panicked)?;
     drop(scout.join().ok().context(panicked)?);
-    let kernel = latest(&counters);
-    let lost = tell_the_end(&ledger, &kernel);
+    let books = Books {
+        ledger: &ledger,
+        kernel: latest(&counters),
+        kernel_before,
+    };
+    let lost = books.tell_the_end();
     if let Some(reason) = reason_for_silence(&ledger, &ports, &directory) {
         tracing::warn!(?ports, "nothing was captured: {reason}");
     }
-    if let Some((path, mut file)) = ready.summary {
-        let lines: std::collections::BTreeMap<&str, u64> = ledger
-            .entries()
-            .map(|(label, _, _, value)| (label, value))
-            .collect();
-        let stages = balance::stages(&ledger, &kernel, kernel_before);
-        let summary = serde_json::json!({ "lost": lost, "kernel": kernel, "ledger": lines, "stages": stages });
-        file.write_all(summary.to_string().as_bytes())
+    if let Some((path, file)) = ready.summary {
+        books
+            .write(lost, file)
             .with_context(|| format!("while writing {}", path.display()))?;
     }
     result
 }
 
-/// Everything lost, over all stages.
-fn tell_the_end(ledger: &Ledger, kernel: &std::collections::BTreeMap<&'static str, u64>) -> u64 {
-    let refused: u64 = kernel
-        .iter()
-        .filter(|(name, _)| name.starts_with("refused_"))
-        .map(|(_, count)| count)
-        .sum();
-    let lost = ledger.lost() + refused;
-    tracing::info!(
-        packets = kernel.get("packets_seen").copied().unwrap_or(0),
-        records = ledger.get(Line::RecordsRead),
-        exchanges = ledger.get(Line::Exchanges),
-        stored = ledger.get(Line::ExchangesStored),
-        lost,
-        "ended"
-    );
-    lost
+/// What is told at the end.
+struct Books<'a> {
+    ledger: &'a Ledger,
+    kernel: BTreeMap<&'static str, u64>,
+    kernel_before: u64,
+}
+
+impl Books<'_> {
+    /// Logs the totals; returns everything lost, over all stages.
+    fn tell_the_end(&self) -> u64 {
+        let refused: u64 = self
+            .kernel
+            .iter()
+            .filter(|(name, _)| name.starts_with("refused_"))
+            .map(|(_, count)| count)
+            .sum();
+        let lost = self.ledger.lost() + refused;
+        tracing::info!(
+            packets = self.kernel.get("packets_seen").copied().unwrap_or(0),
+            records = self.ledger.get(Line::RecordsRead),
+            exchanges = self.ledger.get(Line::Exchanges),
+            stored = self.ledger.get(Line::ExchangesStored),
+            lost,
+            "ended"
+        );
+        lost
+    }
+
+    fn write(&self, lost: u64, mut file: File) -> std::io::Result<()> {
+        let lines: BTreeMap<&str, u64> = self
+            .ledger
+            .entries()
+            .map(|(label, _, _, value)| (label, value))
+            .collect();
+        let stages = balance::stages(self.ledger, &self.kernel, self.kernel_before);
+        let summary = serde_json::json!({
+            "lost": lost, "kernel": self.kernel, "ledger": lines, "stages": stages,
+        });
+        file.write_all(summary.to_string().as_bytes())
+    }
 }
 
 /// The listeners beside the capture: metrics, and the spans that services send themselves.

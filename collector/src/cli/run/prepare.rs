@@ -211,7 +211,6 @@ fn announce(ports: &[u16], directory: &Directory, scout: &Scout) {
             tracing::warn!(port, "no process of this host listens here yet");
         }
     }
-    tracing::info!(cgroup = %source.cgroup().display(), ?ports, "watching");
 }
 
 /// The latest reading of the kernel's counters.
