@@ -3,6 +3,8 @@
 //! Owns: the two streams, hints to the kernel, opening and closing, and the health that TCP shows. What is said on
 //! it is `conversation.rs`, with or without `tls/` around it.
 
+use std::sync::Arc;
+
 use ebpf_probes::abi::{FlowKey, INGRESS, RecordHeader, Skip, tcp_flags};
 
 use crate::{
@@ -13,6 +15,7 @@ use crate::{
     ledger::{Ledger, Line},
     limits::SKIP_BYTES_MIN,
     pairing::{InFlight, Surroundings},
+    pipeline::OpenedBy,
     tcp::{Piece, Reassembler},
     tls::TlsLayer,
 };
@@ -54,6 +57,8 @@ pub struct Connection {
     pub health: ConnectionHealth,
     /// When the last record came.
     pub last_seen: MonotonicNs,
+    /// Who opened it, when that was on this host.
+    pub(crate) opener: Option<Arc<OpenedBy>>,
     /// Both ends are done; kept a little so that late records find it.
     pub closed: bool,
 }
@@ -116,7 +121,7 @@ impl Flow {
 
 impl Connection {
     /// A connection first seen by this record.
-    pub fn new(first: &RecordHeader) -> Self {
+    pub(crate) fn new(first: &RecordHeader, opener: Option<Arc<OpenedBy>>) -> Self {
         let from_start = first.tcp_flags & tcp_flags::SYN != 0;
         Self {
             identity: if from_start {
@@ -130,6 +135,7 @@ impl Connection {
             carrier: Carrier::Clear(Conversation::new(from_start)),
             health: ConnectionHealth::default(),
             last_seen: MonotonicNs(first.monotonic_ns),
+            opener,
             closed: false,
         }
     }
@@ -190,7 +196,8 @@ impl Connection {
         done: &mut Vec<InFlight>,
     ) -> Option<SkipHint> {
         self.last_seen = self.last_seen.max(MonotonicNs(header.monotonic_ns));
-        if let Carrier::Clear(_) = &self.carrier {
+        if let Carrier::Clear(conversation) = &mut self.carrier {
+            conversation.abandon(around, done);
             // Joined midway: what crossed the wire so far did not tell.
             around.ledger.add(Line::ConnectionsTls, 1);
             self.carrier = Carrier::Tls(Box::new(TlsLayer::new(self.from_start, &[])));

@@ -12,7 +12,7 @@ use crate::{
     http::{Decoder, Side, Start},
     http2::Http2,
     ledger::{Ledger, Line},
-    limits::OPENING_BYTES_MAX,
+    limits::{OPENING_BYTES_MAX, OPENING_PIECES_MAX},
     pairing::{InFlight, Pairing, Surroundings, Then},
     tcp::Piece,
 };
@@ -101,6 +101,8 @@ impl Conversation {
                     let request = http.exchanges.pop_front();
                     match (next.then, request) {
                         (Then::Http2, Some(request)) => {
+                            // What was pipelined behind an upgrade has no place in HTTP/2.
+                            http.abandon(around.ledger, done);
                             around.ledger.add(Line::ConnectionsHttp2, 1);
                             let mut http2 = Box::new(Http2::upgraded(request));
                             http2.feed(side, rest, around, done);
@@ -187,12 +189,7 @@ impl Conversation {
     /// The connection is no longer followed: what has no response is truncated.
     pub(crate) fn abandon(&mut self, around: &Surroundings<'_>, done: &mut Vec<InFlight>) {
         match self {
-            Self::Http1(http) => {
-                for exchange in &mut http.exchanges {
-                    exchange.truncated |= !(exchange.response_done && exchange.request_done);
-                }
-                http.hand_out(true, around.ledger, done);
-            }
+            Self::Http1(http) => http.abandon(around.ledger, done),
             Self::Http2(http) => http.end(true, around, done),
             Self::Opening(opening) => opening.give_up(around.ledger),
             Self::Foreign => {}
@@ -233,6 +230,8 @@ impl Opening {
         };
         match (&spoken, self.from_start) {
             (Spoken::NotYet, false) if side == Side::Request && begins_a_method(piece.bytes) => {
+                self.held.clear();
+                self.held_bytes = 0;
                 self.hold(side, piece);
             }
             (Spoken::NotYet, false) => {
@@ -272,7 +271,8 @@ impl Opening {
         }
         let start = start.get(..length).unwrap_or_default();
         match start {
-            [] if self.held_bytes > OPENING_BYTES_MAX || lost => Spoken::Foreign,
+            [] if lost => Spoken::Foreign,
+            [] | [_] | [_, _] | [_, _, _] if self.is_full() => Spoken::Foreign,
             // A server that speaks first: HTTP/1.x refuses so, HTTP/2 sends its settings.
             [] if self
                 .held
@@ -291,8 +291,15 @@ impl Opening {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.held_bytes > OPENING_BYTES_MAX || self.held.len() > OPENING_PIECES_MAX
+    }
+
     fn give_up(&mut self, ledger: &Ledger) {
-        ledger.add(Line::BytesSkipped, self.held_bytes as u64);
+        ledger.add(
+            Line::BytesSkipped,
+            std::mem::take(&mut self.held_bytes) as u64,
+        );
         self.held.clear();
     }
 }
@@ -392,6 +399,13 @@ impl Http1 {
         let unfinished = self.response.unfinished_head_bytes();
         if let Some(exchange) = self.exchanges.iter_mut().find(|one| !one.response_done) {
             exchange.response_bytes += unfinished;
+        }
+        self.hand_out(true, ledger, done);
+    }
+
+    fn abandon(&mut self, ledger: &Ledger, done: &mut Vec<InFlight>) {
+        for exchange in &mut self.exchanges {
+            exchange.truncated |= !(exchange.response_done && exchange.request_done);
         }
         self.hand_out(true, ledger, done);
     }

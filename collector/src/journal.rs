@@ -3,23 +3,28 @@
 //!
 //! Owns: segment files `FIRST.journal` in a folder (best in memory: they need to outlive the process, not the host).
 //! Each is a row of batches: magic, CRC-32 of all that follows, u32 bytes, u32 records, u64 position in the ring behind
-//! the batch, the clocks, then each record as u32 length and bytes. A batch is written before its room in the ring is
-//! given back; a torn one is cut off, because its records are then still in the ring. Bounded: two segments.
+//! the batch, the clocks, u64 index of its first record, then each record as u32 length and bytes. A batch is written before its room in the ring is
+//! given back; a torn one is cut off, because its records are then still in the ring. A segment goes when a newer one holds
+//! all that is not delivered, and at the latest when there are [`SEGMENTS_MAX`]. The file `capture` names the capture the
+//! journal belongs to: indices and ring positions of another mean nothing.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use crate::clock::{ClockAnchor, MonotonicNs, UnixNanos};
 
-const MAGIC: &[u8; 4] = b"WJB1";
-const HEADER_BYTES: usize = 40;
+const MAGIC: &[u8; 4] = b"WJB2";
+const HEADER_BYTES: usize = 48;
 const EXTENSION: &str = "journal";
 
-/// Bytes after which a new segment begins; the one before the last is then deleted.
+/// Bytes after which a new segment begins.
 pub const SEGMENT_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Segments kept for an output that is behind; two are always kept, for requests that take long.
+pub const SEGMENTS_MAX: usize = 16;
 
 /// The journal, open for writing.
 #[derive(Debug)]
@@ -38,14 +43,13 @@ pub struct Journal {
 pub struct Past {
     /// Sound batches, oldest first.
     batches: Vec<PastBatch>,
-    /// Records before the oldest that is left.
-    first_index: u64,
     /// How far the ring is safe.
     pub ring_position: Option<u64>,
 }
 
 #[derive(Debug)]
 struct PastBatch {
+    first_index: u64,
     anchor: ClockAnchor,
     records: Vec<u8>,
 }
@@ -53,8 +57,8 @@ struct PastBatch {
 impl Past {
     /// Passes on every record with its index, counted from 1, and the clocks of its time.
     pub fn replay(&self, mut pass: impl FnMut(u64, ClockAnchor, &[u8])) {
-        let mut index = self.first_index;
         for batch in &self.batches {
+            let mut index = batch.first_index.saturating_sub(1);
             let mut rest = batch.records.as_slice();
             while let Some((length, behind)) = rest.split_first_chunk::<4>() {
                 let length = u32::from_le_bytes(*length) as usize;
@@ -75,26 +79,30 @@ impl Past {
 }
 
 impl Journal {
-    /// Opens the folder and reads what is there. `anew`: the capture is a new one, so whatever is there is of
-    /// another and is deleted; its records are counted on from that index, so that indices never repeat.
+    /// Opens the folder and reads what is there of this capture. What is there of another is deleted; records are then
+    /// counted on from `after`, so that indices never repeat.
     ///
     /// # Errors
     /// When the folder cannot be created, read or written.
-    pub fn open(folder: &Path, anew: Option<u64>) -> io::Result<(Self, Past)> {
-        fs::create_dir_all(folder)?;
+    pub fn open(folder: &Path, capture: &str, after: u64) -> io::Result<(Self, Past)> {
+        // Raw traffic is nobody else's business.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
         let mut segments = segments(folder)?;
-        if anew.is_some() {
+        let name = folder.join("capture");
+        let is_ours = fs::read_to_string(&name).is_ok_and(|text| text == capture);
+        if !is_ours {
             for (_, path) in segments.drain(..) {
                 fs::remove_file(path)?;
             }
+            fs::write(&name, capture)?;
         }
         let mut past = Past::default();
-        let mut index = anew.unwrap_or(0);
-        for (position, (first, path)) in segments.iter().enumerate() {
-            if position == 0 {
-                past.first_index = *first;
-                index = *first;
-            }
+        let mut index = after;
+        for (first, path) in &segments {
+            index = index.max(*first);
             let bytes = fs::read(path)?;
             let sound = read_segment(&bytes, &mut past, &mut index);
             if sound < bytes.len() {
@@ -108,7 +116,7 @@ impl Journal {
             Some((_, path)) => path.clone(),
             None => segment_path(folder, index),
         };
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let file = open_segment(&path)?;
         let segment_bytes = file.metadata()?.len();
         let journal = Self {
             folder: folder.to_owned(),
@@ -137,25 +145,31 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be written; the batch is then dropped from the journal, and would be missing after a restart.
-    pub fn commit(&mut self, ring_position: u64, anchor: &ClockAnchor) -> io::Result<()> {
+    ///
+    /// `delivered`: index of the last record whose exchanges the output holds; segments before it may go.
+    pub fn commit(
+        &mut self,
+        ring_position: u64,
+        anchor: &ClockAnchor,
+        delivered: u64,
+    ) -> io::Result<()> {
         if self.batch.is_empty() {
             return Ok(());
         }
         let mut batch = std::mem::take(&mut self.batch);
         let records = std::mem::take(&mut self.batch_records);
+        seal(&mut batch, records, ring_position, anchor, self.index + 1);
         self.index += u64::from(records);
-        seal(&mut batch, records, ring_position, anchor);
-        let written = self.file.write_all(&batch);
-        if written.is_err() {
-            // A torn batch in the middle would hide all behind it.
-            self.file.set_len(self.segment_bytes)?;
+        if let Err(error) = self.file.write_all(&batch) {
+            // A torn batch in the middle would hide all behind it, and a new segment begins with none.
+            self.begin_segment(delivered)?;
+            return Err(error);
         }
-        written?;
         self.segment_bytes += batch.len() as u64;
         batch.clear();
         self.batch = batch;
         if self.segment_bytes >= SEGMENT_BYTES_MAX {
-            self.begin_segment()?;
+            self.begin_segment(delivered)?;
         }
         Ok(())
     }
@@ -165,17 +179,28 @@ impl Journal {
         self.index + self.batch_records as u64
     }
 
-    fn begin_segment(&mut self) -> io::Result<()> {
-        let path = segment_path(&self.folder, self.index);
-        self.file = OpenOptions::new().create(true).append(true).open(path)?;
+    fn begin_segment(&mut self, delivered: u64) -> io::Result<()> {
+        self.file = open_segment(&segment_path(&self.folder, self.index))?;
         self.segment_bytes = 0;
         let segments = segments(&self.folder)?;
-        let old = segments.len().saturating_sub(2);
-        for (_, path) in segments.into_iter().take(old) {
-            fs::remove_file(path)?;
+        let kept = segments.len().saturating_sub(2);
+        let too_many = segments.len().saturating_sub(SEGMENTS_MAX);
+        let old = segments.iter().zip(segments.iter().skip(1)).take(kept);
+        for (nth, ((_, path), (next, _))) in old.enumerate() {
+            if *next <= delivered || nth < too_many {
+                fs::remove_file(path)?;
+            }
         }
         Ok(())
     }
+}
+
+fn open_segment(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
 }
 
 fn segment_path(folder: &Path, first: u64) -> PathBuf {
@@ -201,7 +226,13 @@ fn segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-fn seal(batch: &mut [u8], records: u32, ring_position: u64, anchor: &ClockAnchor) {
+fn seal(
+    batch: &mut [u8],
+    records: u32,
+    ring_position: u64,
+    anchor: &ClockAnchor,
+    first_index: u64,
+) {
     let (unix, monotonic) = anchor.pair();
     let bytes = u32::try_from(batch.len() - HEADER_BYTES).unwrap_or(u32::MAX);
     let mut header = Vec::with_capacity(HEADER_BYTES);
@@ -212,6 +243,7 @@ fn seal(batch: &mut [u8], records: u32, ring_position: u64, anchor: &ClockAnchor
     header.extend_from_slice(&ring_position.to_le_bytes());
     header.extend_from_slice(&unix.0.to_le_bytes());
     header.extend_from_slice(&monotonic.0.to_le_bytes());
+    header.extend_from_slice(&first_index.to_le_bytes());
     if let Some(place) = batch.get_mut(..HEADER_BYTES) {
         place.copy_from_slice(&header);
     }
@@ -229,7 +261,7 @@ fn read_segment(bytes: &[u8], past: &mut Past, index: &mut u64) -> usize {
             break;
         };
         at += HEADER_BYTES + parsed.records.len();
-        *index += u64::from(records);
+        *index = parsed.first_index.saturating_sub(1) + u64::from(records);
         past.ring_position = Some(ring_position);
         past.batches.push(parsed);
     }
@@ -250,6 +282,7 @@ fn parse(bytes: &[u8]) -> Option<(u64, u32, PastBatch)> {
         return None;
     }
     let batch = PastBatch {
+        first_index: long(40)?,
         anchor: ClockAnchor::fixed(UnixNanos(long(24)?), MonotonicNs(long(32)?)),
         records: bytes.get(HEADER_BYTES..HEADER_BYTES + length)?.to_vec(),
     };
@@ -270,11 +303,11 @@ mod tests {
     #[test]
     fn segments_roll_over_and_indices_go_on() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(folder.path(), Some(0)).unwrap();
+        let (mut journal, _) = Journal::open(folder.path(), "a", 0).unwrap();
         let record = vec![7_u8; 1 << 20];
         for n in 1..=100_u64 {
             journal.add(&record);
-            journal.commit(n, &ClockAnchor::now()).unwrap();
+            journal.commit(n, &ClockAnchor::now(), n).unwrap();
             assert_eq!(journal.index(), n);
         }
         let on_disk: u64 = fs::read_dir(folder.path())
@@ -285,12 +318,20 @@ mod tests {
             on_disk <= 2 * (SEGMENT_BYTES_MAX + 2 * 1024 * 1024),
             "{on_disk}"
         );
-        let (journal, past) = Journal::open(folder.path(), None).unwrap();
+        let (journal, past) = Journal::open(folder.path(), "a", 0).unwrap();
         assert_eq!(journal.index(), 100);
         assert_eq!(past.ring_position, Some(100));
         assert_eq!(told(&past).last().unwrap().0, 100);
         assert!(told(&past)[0].0 > 30, "the oldest are gone");
-        let (journal, past) = Journal::open(folder.path(), Some(500)).unwrap();
+        for n in 101..=200 {
+            // The output is behind: what it does not have is kept.
+            let (mut journal, _) = Journal::open(folder.path(), "a", 0).unwrap();
+            journal.add(&record);
+            journal.commit(n, &ClockAnchor::now(), 100).unwrap();
+        }
+        let (_, past) = Journal::open(folder.path(), "a", 0).unwrap();
+        assert!(told(&past)[0].0 <= 101, "kept for the output");
+        let (journal, past) = Journal::open(folder.path(), "b", 500).unwrap();
         assert!(
             past.is_empty() && journal.index() == 500,
             "a new capture starts anew"
@@ -304,13 +345,13 @@ mod tests {
             cut in 0.0_f64..1.0,
         ) {
             let folder = tempfile::tempdir().unwrap();
-            let (mut journal, _) = Journal::open(folder.path(), Some(0)).unwrap();
+            let (mut journal, _) = Journal::open(folder.path(), "a", 0).unwrap();
             let mut ends = Vec::new();
             for (n, batch) in (1..).zip(&batches) {
                 for record in batch {
                     journal.add(record);
                 }
-                journal.commit(n, &ClockAnchor::now()).unwrap();
+                journal.commit(n, &ClockAnchor::now(), 0).unwrap();
                 ends.push(journal.segment_bytes);
             }
             drop(journal);
@@ -320,13 +361,13 @@ mod tests {
             OpenOptions::new().write(true).open(&path).unwrap().set_len(cut).unwrap();
             let whole = ends.iter().filter(|end| **end <= cut).count();
             let expected: Vec<Vec<u8>> = batches[..whole].iter().flatten().cloned().collect();
-            let (mut journal, past) = Journal::open(folder.path(), None).unwrap();
+            let (mut journal, past) = Journal::open(folder.path(), "a", 0).unwrap();
             let found: Vec<Vec<u8>> = told(&past).into_iter().map(|(_, record)| record).collect();
             prop_assert_eq!(found, expected);
             prop_assert_eq!(past.ring_position, (whole > 0).then_some(whole as u64));
             journal.add(b"next");
-            journal.commit(99, &ClockAnchor::now()).unwrap();
-            let (_, past) = Journal::open(folder.path(), None).unwrap();
+            journal.commit(99, &ClockAnchor::now(), 0).unwrap();
+            let (_, past) = Journal::open(folder.path(), "a", 0).unwrap();
             let told = told(&past);
             prop_assert_eq!(told.last().unwrap().1.as_slice(), b"next");
         }

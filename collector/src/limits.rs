@@ -10,13 +10,17 @@ pub const CHUNK_LINE_BYTES_MAX: usize = 4 * 1024;
 pub const CONNECTIONS_MAX: usize = 65_536;
 /// Bytes held until a connection has told what it speaks.
 pub const OPENING_BYTES_MAX: usize = 64 * 1024;
+/// Stretches of the same.
+pub const OPENING_PIECES_MAX: usize = 256;
 /// TLS sessions whose connection is not known yet.
 pub const UNJOINED_SESSIONS_MAX: usize = 1_024;
 /// Plain bytes kept of one such session.
 pub const UNJOINED_BYTES_MAX: usize = 64 * 1024;
+/// Records of the same.
+pub const UNJOINED_RECORDS_MAX: usize = 256;
 /// How long such a session may stay unknown, nanoseconds of the records' own clock.
 pub const UNJOINED_AGE_NS_MAX: u64 = 10_000_000_000;
-/// Connections whose opener is remembered until their first segment arrives.
+/// Connections whose opener is remembered until their first segment arrives; the oldest give way.
 pub const OPENERS_MAX: usize = 16_384;
 /// Requests waiting for their response on one connection.
 pub const PIPELINE_DEPTH_MAX: usize = 1_024;

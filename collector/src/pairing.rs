@@ -193,12 +193,16 @@ impl Pairing<'_> {
     fn add(&mut self, mut exchange: InFlight) {
         *self.requests += 1;
         exchange.ordinal = *self.requests;
-        self.around.begin(&exchange);
         if self.exchanges.len() < PIPELINE_DEPTH_MAX {
+            self.around.begin(&exchange);
             self.exchanges.push_back(exchange);
-        } else {
-            self.around.ledger.add(Line::RequestsBeyondDepth, 1);
+            return;
         }
+        // Without this one in its place, every later answer would be given to the wrong request.
+        self.around.ledger.add(Line::Requests, 1);
+        self.around.ledger.add(Line::RequestsBeyondDepth, 1);
+        self.event(MessageEvent::Lost);
+        self.then = Then::Tunnel;
     }
 }
 

@@ -42,6 +42,12 @@ pub fn may_look_into_others() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
 }
 
+/// The highest capability this kernel knows, as a bit number.
+fn last_capability() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
+    text.trim().parse().unwrap_or(40).min(63)
+}
+
 /// What is kept after attaching: maps are still written, and with TLS, services that come later are still probed.
 fn kept(probes: bool) -> CapabilitySet {
     if probes {
@@ -72,8 +78,12 @@ pub fn let_go(probes: bool) {
         let now = capabilities(None)?;
         let keep = kept(probes);
         if now.effective.contains(CapabilitySet::SETPCAP) {
-            for capability in CapabilitySet::all().difference(keep).iter() {
-                remove_capability_from_bounding_set(capability)?;
+            for capability in
+                (0..=last_capability()).map(|bit| CapabilitySet::from_bits_retain(1 << bit))
+            {
+                if !keep.contains(capability) {
+                    remove_capability_from_bounding_set(capability)?;
+                }
             }
         }
         set_capabilities(

@@ -480,7 +480,7 @@ fn without_privileges_it_says_which_are_missing() {
     assert_eq!(code, Some(1), "{text}");
     assert!(
         text.contains(
-            "FAIL  capabilities                 missing CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF"
+            "FAIL  capabilities                 missing CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN"
         ),
         "{text}"
     );
@@ -537,6 +537,94 @@ fn watching_what_is_no_http_is_said_loudly() {
         "{said}"
     );
     assert!(!said.contains('\u{1b}'), "no colours in a file: {said}");
+}
+
+/// As somebody who is not root and has the three capabilities that are asked for, and no others.
+#[test]
+fn three_capabilities_are_enough_and_are_given_up_after_attaching() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let port = free_port();
+    let _nginx = start_nginx(folder, port);
+    // Somewhere that anybody can read and write; the test's own folder is root's.
+    let theirs = folder.join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    let program = theirs.join("collector");
+    fs::copy(env!("CARGO_BIN_EXE_collector"), &program).unwrap();
+    for path in [folder, &theirs] {
+        run("chmod", &["777", &path.to_string_lossy()]);
+    }
+    let metrics = format!("127.0.0.1:{}", free_port());
+    let file = |name: &str| theirs.join(name).to_string_lossy().into_owned();
+    let log = fs::File::create(folder.join("collector.log")).unwrap();
+    let child = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args([
+            "--inh-caps=-all,+bpf,+perfmon,+net_admin",
+            "--ambient-caps=-all,+bpf,+perfmon,+net_admin",
+        ])
+        .arg("--bounding-set=-all,+bpf,+perfmon,+net_admin")
+        .arg(&program)
+        .args(["run", "--port", &port.to_string(), "--metrics", &metrics])
+        .args(["--output", &format!("ndjson:{}", file("out.ndjson"))])
+        .args([
+            "--summary",
+            &file("summary.json"),
+            "--pseudonym-key",
+            &file("key"),
+        ])
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut collector = Ended(child);
+    let said = || fs::read_to_string(folder.join("collector.log")).unwrap();
+    wait_until("the collector watching", || {
+        assert!(!said().contains("ERROR"), "{}", said());
+        TcpStream::connect(&metrics).is_ok()
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", collector.0.id())).unwrap();
+    let left = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .unwrap();
+    let left = u64::from_str_radix(left.trim(), 16).unwrap();
+    assert_eq!(left & (1 << 12), 0, "CAP_NET_ADMIN is given up: {left:x}");
+    run(
+        "curl",
+        &[
+            "-s",
+            "-o",
+            "/dev/null",
+            &format!("http://127.0.0.1:{port}/[1-20]"),
+        ],
+    );
+    assert!(collector.terminate());
+    let lines = fs::read_to_string(file("out.ndjson")).unwrap();
+    assert_eq!(lines.lines().count(), 20, "{}", said());
+}
+
+/// Root has all capabilities; of those only what is still needed is left after attaching.
+#[test]
+fn root_gives_up_what_is_not_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let output = ["--output", "none", "--tls", "off"];
+    let collector = start_collector(folder.path(), port, &output);
+    let tasks = fs::read_dir(format!("/proc/{}/task", collector.0.id())).unwrap();
+    for task in tasks {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+            let hex = status
+                .lines()
+                .find_map(|line| line.strip_prefix(set))
+                .unwrap();
+            let left = u64::from_str_radix(hex.trim(), 16).unwrap();
+            // CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SETUID, CAP_SYS_MODULE.
+            for bit in [12, 21, 7, 16] {
+                assert_eq!(left & (1 << bit), 0, "{set} {left:x} still has {bit}");
+            }
+        }
+    }
 }
 
 #[test]

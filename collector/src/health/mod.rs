@@ -32,6 +32,7 @@ pub struct ConnectionHealth {
     first_syn: Option<MonotonicNs>,
     is_connected: bool,
     is_reset: bool,
+    is_counting: bool,
     retransmits: u32,
     /// The kernel's smoothed round-trip time, microseconds; zero when unknown.
     pub round_trip_us: u32,
@@ -54,10 +55,12 @@ impl ConnectionHealth {
                 self.round_trip_us = header.round_trip_us;
             }
             let again = header.retransmits.saturating_sub(self.retransmits);
-            if again > 0 {
-                self.retransmits = header.retransmits;
+            self.retransmits = self.retransmits.max(header.retransmits);
+            // Of a connection joined midway, what was before is not news.
+            if again > 0 && (self.first_syn.is_some() || self.is_counting) {
                 self.news.push(Sign::Retransmitted(again));
             }
+            self.is_counting = true;
         }
     }
 
@@ -128,6 +131,10 @@ mod tests {
     #[test]
     fn resets_and_retransmissions_are_told_once() {
         let mut health = ConnectionHealth::default();
+        health.observe(Side::Response, &segment(0, EGRESS, 0, 7));
+        assert!(health.take_news().is_empty(), "from before");
+        let mut health = ConnectionHealth::default();
+        health.observe(Side::Request, &segment(0, INGRESS, tcp_flags::SYN, 0));
         health.observe(Side::Response, &segment(1, EGRESS, 0, 2));
         health.observe(Side::Response, &segment(2, EGRESS, 0, 2));
         health.observe(Side::Response, &segment(3, EGRESS, 0, 3));

@@ -253,6 +253,7 @@ impl Streams {
         }
         self.make_room(block.started, out);
         if self.open.len() >= STREAMS_MAX {
+            out.count(Line::Requests);
             out.count(Line::RequestsBeyondDepth);
             self.ignore(block.stream);
             return;

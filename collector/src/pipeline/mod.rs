@@ -13,6 +13,7 @@ use std::{
 };
 
 use ebpf_probes::abi::{EGRESS, FlowKey, Opener, RecordHeader, kind, tcp_flags, watch};
+use foldhash::quality::RandomState;
 use naming::{Carried, Namer, key_of};
 use sessions::Sessions;
 use stitching::{Caller, Completed, Stitching};
@@ -84,9 +85,9 @@ pub struct PipelineConfig {
 
 /// Who opened a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct OpenedBy {
-    task: Task,
-    command: String,
+pub(crate) struct OpenedBy {
+    pub(crate) task: Task,
+    pub(crate) command: String,
 }
 
 /// The two ends of a connection, client first.
@@ -101,11 +102,12 @@ pub struct Pipeline {
     namer: Namer,
     ledger: Arc<Ledger>,
     health: HealthBook,
-    connections: HashMap<ConnectionKey, Connection>,
+    /// Looked up several times a record: hence the quick hash, seeded at random because strangers choose the keys.
+    connections: HashMap<ConnectionKey, Connection, RandomState>,
     sessions: Sessions,
     stitching: Stitching,
     service_map: SharedServiceMap,
-    openers: HashMap<FlowKey, OpenedBy>,
+    openers: HashMap<FlowKey, Arc<OpenedBy>, RandomState>,
     openers_by_age: VecDeque<FlowKey>,
     done: Vec<InFlight>,
     now: MonotonicNs,
@@ -136,11 +138,11 @@ impl Pipeline {
             },
             ledger,
             health: HealthBook::default(),
-            connections: HashMap::new(),
+            connections: HashMap::default(),
             sessions: Sessions::default(),
             stitching: Stitching::default(),
             service_map: SharedServiceMap::default(),
-            openers: HashMap::new(),
+            openers: HashMap::default(),
             openers_by_age: VecDeque::new(),
             done: Vec::new(),
             now: MonotonicNs(0),
@@ -148,10 +150,18 @@ impl Pipeline {
         }
     }
 
-    /// Enters the health of connections into this book.
+    /// Gives every exchange out at once, so that the order depends on the records alone.
     #[must_use]
-    pub fn with_health(mut self, health: HealthBook) -> Self {
+    pub fn without_stitching(mut self) -> Self {
+        self.stitching.switch_off();
+        self
+    }
+
+    /// Enters the health of connections into this book, and begins a new service map.
+    #[must_use]
+    pub fn with_figures(mut self, health: HealthBook) -> Self {
         self.health = health;
+        self.service_map = SharedServiceMap::default();
         self
     }
 
@@ -225,9 +235,10 @@ impl Pipeline {
                     },
                     1,
                 );
+                let opener = self.openers.get(&key.client_to_server).cloned();
                 self.connections
                     .entry(key)
-                    .or_insert_with(|| Connection::new(header))
+                    .or_insert_with(|| Connection::new(header, opener))
             }
         };
         let hint = connection.observe(side, header, captured, &around, &mut self.done);
@@ -311,7 +322,11 @@ impl Pipeline {
             task,
             command: String::from_utf8_lossy(command).into_owned(),
         };
-        if self.openers.insert(header.flow, opened_by).is_none() {
+        if self
+            .openers
+            .insert(header.flow, Arc::new(opened_by))
+            .is_none()
+        {
             self.openers_by_age.push_back(header.flow);
         }
     }
@@ -351,7 +366,8 @@ impl Pipeline {
     /// Forgets closed and idle connections, by the records' own clock, so that a replay does the same.
     fn sweep(&mut self, out: &mut Vec<Exchange>) {
         const SWEEP_NS: u64 = 1_000_000_000;
-        if self.now.since(self.swept_at) < SWEEP_NS {
+        // By the clock's own seconds, so that a replay that begins later sweeps at the same records.
+        if self.now.0 / SWEEP_NS == self.swept_at.0 / SWEEP_NS {
             return;
         }
         self.swept_at = self.now;
@@ -411,14 +427,24 @@ impl Pipeline {
             self.remove(key, out);
         }
         if self.connections.len() >= CONNECTIONS_MAX && !self.connections.contains_key(key) {
-            let oldest = self
-                .connections
-                .iter()
-                .min_by_key(|(_, connection)| connection.last_seen);
-            if let Some(oldest) = oldest.map(|(key, _)| *key) {
-                self.ledger.add(Line::ConnectionsEvicted, 1);
-                self.remove(&oldest, out);
-            }
+            self.evict(out);
+        }
+    }
+
+    /// Gives up the hundredth part of all connections that was silent for longest: looking for one at a time would take
+    /// longer than whoever fills the table needs for the next.
+    fn evict(&mut self, out: &mut Vec<Exchange>) {
+        let mut ages: Vec<(MonotonicNs, ConnectionKey)> = self
+            .connections
+            .iter()
+            .map(|(key, connection)| (connection.last_seen, *key))
+            .collect();
+        let share = (ages.len() / 100).max(1);
+        let last = share.min(ages.len().saturating_sub(1));
+        ages.select_nth_unstable(last);
+        for (_, key) in ages.into_iter().take(share) {
+            self.ledger.add(Line::ConnectionsEvicted, 1);
+            self.remove(&key, out);
         }
     }
 
@@ -430,17 +456,16 @@ impl Pipeline {
         let open = !connection.closed;
         let around = Surroundings::new(&self.namer.config.facts, &self.ledger, None);
         connection.bury(&around, &mut self.done);
-        let carried = self.carried(key, &connection);
+        let carried = Self::carried(&connection);
         self.name_done(key, &carried, out);
-        self.openers.remove(&key.client_to_server);
         open
     }
 
-    fn carried(&self, key: &ConnectionKey, connection: &Connection) -> Carried {
+    fn carried(connection: &Connection) -> Carried {
         Carried {
             tls: connection.is_tls(),
             identity: connection.identity,
-            opener: self.openers.get(&key.client_to_server).cloned(),
+            opener: connection.opener.clone(),
         }
     }
 
@@ -452,7 +477,7 @@ impl Pipeline {
             return;
         };
         let round_trip_us = connection.health.round_trip_us;
-        let carried = self.carried(key, connection);
+        let carried = Self::carried(connection);
         self.name_done(key, &carried, out);
         if round_trip_us > 0 {
             let at = self.namer.anchor.to_unix(self.now);
@@ -494,7 +519,11 @@ impl Pipeline {
             started: seen.started,
             ended: seen.ended,
             group: listener.pids.first().copied(),
-            answering_thread: seen.task.map(|task| task.thread),
+            // Softirqs borrow threads: only those of the service itself are believed.
+            answering_thread: seen
+                .task
+                .filter(|task| listener.pids.contains(&task.process))
+                .map(|task| task.thread),
             caller,
             has_context: seen.request_facts.trace.is_some(),
         }

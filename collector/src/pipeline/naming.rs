@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     hash::{Hash as _, Hasher as _},
     net::{IpAddr, Ipv6Addr},
+    sync::Arc,
 };
 
 use ebpf_probes::abi::watch;
@@ -23,7 +24,7 @@ pub(super) struct Carried {
     /// See [`crate::connection::Connection::identity`].
     pub(super) identity: u64,
     /// Who opened it, when that was on this host.
-    pub(super) opener: Option<super::OpenedBy>,
+    pub(super) opener: Option<Arc<super::OpenedBy>>,
 }
 
 /// Names what was seen.
@@ -118,8 +119,10 @@ impl Namer {
     fn name_opener(&mut self, opener: &super::OpenedBy, attributes: &mut BTreeMap<String, String>) {
         let service = self.listeners.service_of(opener.task.process);
         let service = service.unwrap_or_else(|| opener.command.clone());
+        if service != opener.command {
+            attributes.insert("client_process".to_owned(), opener.command.clone());
+        }
         attributes.insert("client_service".to_owned(), service);
-        attributes.insert("client_process".to_owned(), opener.command.clone());
         attributes.insert("client_pid".to_owned(), opener.task.process.to_string());
     }
 }

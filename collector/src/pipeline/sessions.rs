@@ -6,7 +6,9 @@ use ebpf_probes::abi::{FlowKey, RecordHeader};
 
 use crate::{
     clock::MonotonicNs,
-    limits::{UNJOINED_AGE_NS_MAX, UNJOINED_BYTES_MAX, UNJOINED_SESSIONS_MAX},
+    limits::{
+        UNJOINED_AGE_NS_MAX, UNJOINED_BYTES_MAX, UNJOINED_RECORDS_MAX, UNJOINED_SESSIONS_MAX,
+    },
 };
 
 /// A record that waits.
@@ -18,7 +20,13 @@ pub(super) struct Waiting {
 
 /// The sessions.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(HashMap<FlowKey, Vec<Waiting>>);
+pub(super) struct Sessions(HashMap<FlowKey, Session>);
+
+#[derive(Debug, Default)]
+struct Session {
+    bytes: usize,
+    waiting: Vec<Waiting>,
+}
 
 impl Sessions {
     /// Keeps a record until its session is joined. Returns how many records had to go for it.
@@ -27,9 +35,9 @@ impl Sessions {
         if is_full {
             return 1;
         }
-        let waiting = self.0.entry(header.flow).or_default();
-        let bytes: usize = waiting.iter().map(|record| record.captured.len()).sum();
-        if bytes + captured.len() > UNJOINED_BYTES_MAX {
+        let Session { bytes, waiting } = self.0.entry(header.flow).or_default();
+        *bytes += captured.len();
+        if *bytes > UNJOINED_BYTES_MAX || waiting.len() >= UNJOINED_RECORDS_MAX {
             return 1;
         }
         waiting.push(Waiting {
@@ -41,13 +49,13 @@ impl Sessions {
 
     /// The connection of a session is known: its records, in order.
     pub(super) fn join(&mut self, session: &FlowKey) -> Vec<Waiting> {
-        self.0.remove(session).unwrap_or_default()
+        self.0.remove(session).unwrap_or_default().waiting
     }
 
     /// Gives up on sessions that have waited too long. Returns the number of records given up.
     pub(super) fn sweep(&mut self, now: MonotonicNs) -> u64 {
         let mut given_up = 0;
-        self.0.retain(|_, waiting| {
+        self.0.retain(|_, Session { waiting, .. }| {
             let oldest = waiting
                 .first()
                 .map_or(0, |record| record.header.monotonic_ns);

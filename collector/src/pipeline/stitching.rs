@@ -3,10 +3,10 @@
 //! Owns: exchanges that wait, and the order in which chains of them are let go (a call that waits may itself be the
 //! cause of another). Which request it was is decided in `attribution/stitch.rs`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::{
-    attribution::stitch::{Call, Parent, Resolved, ServerSpan, Stitcher},
+    attribution::stitch::{Call, HELD_CALLS_MAX, Parent, Resolved, ServerSpan, Stitcher},
     clock::MonotonicNs,
     exchange::{Exchange, Outcome},
 };
@@ -14,6 +14,9 @@ use crate::{
 /// With more requests open in the calling service than this, nothing is claimed: hardly ever would just one be left,
 /// and comparing all with all is what would cost most.
 const OPEN_MAX: u32 = 64;
+
+/// Calls whose final trace is remembered for calls that they caused.
+const SETTLED_MAX: usize = 16_384;
 
 /// One end of an exchange, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +50,10 @@ pub(super) struct Stitching {
     by_span: HashMap<String, u64>,
     /// Requests open per service.
     open: HashMap<u32, u32>,
+    is_off: bool,
+    /// Traces of calls that were handed out with another than their own, newest last.
+    settled: HashMap<String, String>,
+    settled_by_age: VecDeque<String>,
     /// Calls whose cause is known, but waits itself.
     behind: HashMap<u64, Vec<(u64, Parent)>>,
     next: u64,
@@ -54,6 +61,11 @@ pub(super) struct Stitching {
 }
 
 impl Stitching {
+    /// Holds nothing from now on.
+    pub(super) fn switch_off(&mut self) {
+        self.is_off = true;
+    }
+
     /// A service was seen to open a connection to a watched one.
     pub(super) fn calls(&mut self, group: u32) {
         self.calling.insert(group);
@@ -61,7 +73,7 @@ impl Stitching {
 
     /// Whether requests of a service are of interest.
     pub(super) fn follows(&self, group: u32) -> bool {
-        self.calling.contains(&group)
+        !self.is_off && self.calling.contains(&group)
     }
 
     /// A request was received.
@@ -103,6 +115,7 @@ impl Stitching {
         }
         let caller = with
             .caller
+            .filter(|_| self.held.len() < HELD_CALLS_MAX)
             .filter(|caller| !with.has_context && self.follows(caller.group))
             .filter(|caller| {
                 self.open
@@ -174,13 +187,29 @@ impl Stitching {
         let Some(mut exchange) = self.take(id) else {
             return;
         };
-        exchange.trace_id = Some(parent.trace_id);
+        // The cause may have been a call itself, and have got its trace since.
+        let trace_id = self.settled.get(&parent.span_id).cloned();
+        exchange.trace_id = Some(trace_id.unwrap_or(parent.trace_id));
+        self.remember(&exchange);
         exchange.parent_span_id = Some(parent.span_id);
         let attributes = &mut exchange.attributes;
         attributes.insert("stitched_by".to_owned(), parent.reason.to_owned());
         let confidence = format!("{:.2}", parent.confidence);
         attributes.insert("stitch_confidence".to_owned(), confidence);
         self.hand_out(id, exchange, out);
+    }
+
+    fn remember(&mut self, exchange: &Exchange) {
+        let (Some(span_id), Some(trace_id)) = (&exchange.span_id, &exchange.trace_id) else {
+            return;
+        };
+        if self.settled_by_age.len() >= SETTLED_MAX
+            && let Some(oldest) = self.settled_by_age.pop_front()
+        {
+            self.settled.remove(&oldest);
+        }
+        self.settled.insert(span_id.clone(), trace_id.clone());
+        self.settled_by_age.push_back(span_id.clone());
     }
 
     fn take(&mut self, id: u64) -> Option<Exchange> {

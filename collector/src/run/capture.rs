@@ -7,7 +7,10 @@
 use std::{
     fs::File,
     io::BufWriter,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -46,6 +49,8 @@ pub struct CaptureOptions {
     pub exchanges: mpsc::Sender<ExchangeBatch>,
     /// Where records are made safe before their room in the ring is given back; only for a kept capture.
     pub journal: Option<Journal>,
+    /// Index of the last record whose exchanges the output holds, told by the output.
+    pub delivered: Arc<AtomicU64>,
     /// Exchanges that an earlier collector did not get to deliver.
     pub left_over: Vec<Exchange>,
     /// Where finished minutes of connection health go; a full queue drops them, counted.
@@ -102,11 +107,16 @@ impl Capture {
     }
 
     fn run(mut self) {
+        // Under load something more has always come; the end is what had come when it was asked for.
+        let mut end = None;
         loop {
-            let stopping = self.options.stop.is_requested();
+            if self.options.stop.is_requested() && end.is_none() {
+                let drain = &self.options.drain;
+                end = Some(drain.position() + drain.waiting());
+            }
             let taken = self.drain();
             self.housekeeping();
-            if stopping && taken == 0 {
+            if end.is_some_and(|end| taken == 0 || self.options.drain.position() >= end) {
                 break;
             }
             if taken < RECORDS_PER_DRAIN {
@@ -133,6 +143,7 @@ impl Capture {
             recorder,
             journal,
             ledger,
+            delivered,
             ..
         } = &mut self.options;
         let (out, hints) = (&mut self.out, &mut self.hints);
@@ -152,7 +163,11 @@ impl Capture {
         );
         if let Some(journal) = journal {
             self.position = journal.index();
-            if let Err(error) = journal.commit(drain.position(), &self.anchor) {
+            if let Err(error) = journal.commit(
+                drain.position(),
+                &self.anchor,
+                delivered.load(Ordering::Relaxed),
+            ) {
                 ledger.add(Line::JournalFailures, 1);
                 if !self.journal_failed {
                     tracing::error!(%error, "the journal cannot be written: a kill would now lose what is in flight");

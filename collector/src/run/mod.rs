@@ -8,14 +8,14 @@ mod watchdog;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::sync::mpsc;
 
 pub use capture::{CaptureOptions, spawn_capture};
 pub use doors::SideDoors;
-pub use resume::{HadDelivered, open_journal, take_up};
+pub use resume::take_up;
 pub use scout::{HostReport, KernelCounters, Scout, SharedHostReport, spawn_scout};
 pub use watchdog::{reason_for_silence, watch_for_silence};
 
@@ -46,6 +46,7 @@ pub async fn pump(
     mut minutes: mpsc::Receiver<Minute>,
     sink: &mut impl Sink,
     mut times: ServiceTimes,
+    delivered: &AtomicU64,
 ) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -54,7 +55,10 @@ pub async fn pump(
             batch = batches.recv() => match batch {
                 Some(batch) => {
                     times.observe(&batch.exchanges);
+                    let position = batch.position;
                     sink.write(batch).await?;
+                    // What waits in memory for the spool is at most a fraction of a second, and a segment far more.
+                    delivered.store(position, Ordering::Relaxed);
                 }
                 None => break,
             },

@@ -62,6 +62,8 @@ pub struct Scout {
     pub probe_tls: bool,
     /// When to end.
     pub stop: Stop,
+    /// Ports that are watched whoever listens.
+    wanted: BTreeSet<u16>,
     probes: TlsProbes,
     owners: BTreeMap<u16, PortOwner>,
 }
@@ -72,6 +74,7 @@ impl Scout {
         source: KernelSource,
         discovery: Discovery,
         directory: Directory,
+        wanted: BTreeSet<u16>,
         stop: Stop,
     ) -> Self {
         Self {
@@ -82,6 +85,7 @@ impl Scout {
             host: SharedHostReport::default(),
             probe_tls: true,
             stop,
+            wanted,
             probes: TlsProbes::default(),
             owners: BTreeMap::new(),
         }
@@ -90,6 +94,15 @@ impl Scout {
     /// Whether any service has been found.
     pub fn has_found_any(&self) -> bool {
         !self.owners.is_empty()
+    }
+
+    /// Watches no port that is neither wanted nor found: a kept capture may come with more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn tidy_ports(&mut self) -> Result<(), SourceError> {
+        let ports = self.wanted.iter().chain(self.owners.keys()).copied();
+        self.source.watch_only(&ports.collect())
     }
 
     /// Looks around once.
@@ -113,13 +126,23 @@ impl Scout {
                     "several network namespaces listen on this port; their exchanges carry the name of one of them"
                 );
             }
-            self.source.watch(owner.port)?;
+            // The rest of what was found is not told again, so that one refusal must not hide it.
+            if let Err(error) = self.source.watch(owner.port) {
+                tracing::error!(
+                    port = owner.port,
+                    "not watched: {:#}",
+                    anyhow::Error::from(error)
+                );
+            }
             self.directory.enter(&owner);
             self.owners.insert(owner.port, owner);
         }
         for port in changes.gone {
             tracing::info!(port, "nobody listens here any more");
             self.owners.remove(&port);
+            if !self.wanted.contains(&port) {
+                self.source.forget(port)?;
+            }
         }
         if self.probe_tls && self.source.switches().tls {
             self.cover_tls();
@@ -153,6 +176,8 @@ impl Scout {
                         "TLS of this process, if it uses any, cannot be read"
                     );
                 }
+                // Said when it happened, once for all processes of the file.
+                Reading::Refused => {}
                 Reading::Hidden => {
                     tracing::warn!(
                         process,
@@ -166,6 +191,7 @@ impl Scout {
             .filter_map(|process| match self.probes.reading(*process) {
                 Some(Reading::Unreadable(library)) => Some((command(*process), *library)),
                 Some(Reading::Hidden) => Some((command(*process), "hidden")),
+                Some(Reading::Refused) => Some((command(*process), "refused")),
                 Some(Reading::Readable(_)) | None => None,
             })
             .collect();

@@ -15,7 +15,7 @@ use event_store::{ExchangeRow, HealthRow, Store};
 
 use super::{
     Sink, rows,
-    spool::{Batch, BatchId, Kept, Oldest, Recovery, Spool, SpoolOptions},
+    spool::{BatchId, Kept, Oldest, Recovery, Spool, SpoolOptions},
 };
 use crate::{
     clock::UnixNanos,
@@ -40,6 +40,8 @@ pub struct ClickHouseSink {
     spool: Spool,
     ledger: Arc<Ledger>,
     run_id: String,
+    /// Batches that went past the spool.
+    bypassed: u64,
     pending: Vec<ExchangeRow>,
     pending_since: Instant,
     /// Of the newest batch in `pending`.
@@ -70,7 +72,8 @@ impl ClickHouseSink {
                 "the spool of an earlier run is taken over"
             );
         }
-        ledger.add(Line::ExchangesTakenOver, recovery.rows_waiting);
+        let taken_over = recovery.rows_waiting + recovery.corrupt_rows_estimate;
+        ledger.add(Line::ExchangesTakenOver, taken_over);
         if recovery.corrupt_frames > 0 {
             tracing::error!(
                 batches = recovery.corrupt_frames,
@@ -83,6 +86,7 @@ impl ClickHouseSink {
             spool,
             ledger,
             run_id: format!("{:x}-{:x}", UnixNanos::now().0, std::process::id()),
+            bypassed: 0,
             pending: Vec::new(),
             pending_since: Instant::now(),
             position: recovery.last_position.unwrap_or_default(),
@@ -101,17 +105,36 @@ impl ClickHouseSink {
             return Ok(());
         }
         let Some(id) = self.log(&rows).await? else {
-            return Ok(());
+            return self.bypass(rows).await;
         };
         // Order is kept: as long as older batches wait, newer ones queue behind them.
         if !self.is_away() && self.spool.waiting().batches == 1 {
             let token = self.spool.token(id);
-            match self.deliver(&Batch { id, token, rows }).await {
+            match self.deliver(&rows, &token).await {
                 Ok(()) => return self.mark(id),
                 Err(error) => self.note_away(&error),
             }
         }
         self.ledger.add(Line::ExchangesSpooled, count);
+        Ok(())
+    }
+
+    /// The spool does not take a batch: it goes to the store at once, if that is there, and is dropped otherwise.
+    async fn bypass(&mut self, rows: Vec<ExchangeRow>) -> anyhow::Result<()> {
+        let count = rows.len() as u64;
+        self.bypassed += 1;
+        let token = format!("{}-{}", self.run_id, self.bypassed);
+        if !self.is_away() {
+            match self.deliver(&rows, &token).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.note_away(&error),
+            }
+        }
+        self.ledger.add(Line::ExchangesDroppedSpoolFull, count);
+        tracing::error!(
+            rows = count,
+            "exchanges are dropped: neither spool nor store takes them"
+        );
         Ok(())
     }
 
@@ -122,19 +145,15 @@ impl ClickHouseSink {
             self.drain().await?;
             kept = self.append(rows)?;
         }
-        let count = rows.len() as u64;
         match kept {
             Kept::Yes(id) => return Ok(Some(id)),
-            Kept::Full => tracing::error!(
-                rows = count,
-                "the spool is full, exchanges are dropped; bring the store back or raise --spool-bytes"
-            ),
-            Kept::DiskFull => tracing::error!(
-                rows = count,
-                "the spool's disk is full, exchanges are dropped; make room or bring the store back"
-            ),
+            Kept::Full => {
+                tracing::error!("the spool is full; bring the store back or raise --spool-bytes");
+            }
+            Kept::DiskFull => {
+                tracing::error!("the spool's disk is full; make room or bring the store back");
+            }
         }
-        self.ledger.add(Line::ExchangesDroppedSpoolFull, count);
         Ok(None)
     }
 
@@ -161,7 +180,7 @@ impl ClickHouseSink {
                     self.ledger.add(Line::ExchangesDroppedCorrupt, lost);
                     tracing::error!(?rows, "a spooled batch does not read back and is lost");
                 }
-                Oldest::Batch(batch) => match self.deliver(&batch).await {
+                Oldest::Batch(batch) => match self.deliver(&batch.rows, &batch.token).await {
                     Ok(()) => self.mark(batch.id)?,
                     Err(error) => {
                         self.note_away(&error);
@@ -173,23 +192,20 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    async fn deliver(&mut self, batch: &Batch) -> anyhow::Result<()> {
+    async fn deliver(&mut self, rows: &[ExchangeRow], token: &str) -> anyhow::Result<()> {
         let work = async {
             self.store.migrate_once().await?;
+            self.store.insert_exchanges(rows, token).await?;
+            let spans: Vec<_> = rows.iter().filter_map(rows::span_of).collect();
             self.store
-                .insert_exchanges(&batch.rows, &batch.token)
-                .await?;
-            let spans: Vec<_> = batch.rows.iter().filter_map(rows::span_of).collect();
-            self.store
-                .insert_spans(&spans, &format!("{}-spans", batch.token))
+                .insert_spans(&spans, &format!("{token}-spans"))
                 .await?;
             anyhow::Ok(spans.len())
         };
         let spans = tokio::time::timeout(INSERT_TIMEOUT, work)
             .await
             .context("the store does not answer")??;
-        self.ledger
-            .add(Line::ExchangesStored, batch.rows.len() as u64);
+        self.ledger.add(Line::ExchangesStored, rows.len() as u64);
         self.ledger.add(Line::SpansStored, spans as u64);
         if self.away_until.take().is_some() {
             tracing::info!("the store is back");

@@ -2,8 +2,8 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write},
-    os::unix::fs::FileExt as _,
+    io::{self, Write},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
     sync::Arc,
 };
@@ -17,20 +17,18 @@ use crate::{
     ledger::{Ledger, Line},
 };
 
-/// Longer than any line.
-const TAIL_BYTES: u64 = 256 * 1024;
-
-/// How far an output has been written, in a file of eight bytes: it outlives the process that is killed.
+/// How far an output has been written, in a file of sixteen bytes that outlives the process: index of the last record
+/// whose exchanges are in it, and its length then. What stands behind that length was not noted any more: it is cut off,
+/// and told again.
 #[derive(Debug)]
 pub struct Delivered {
     file: File,
-    /// Of the last whole line in the output; what is replayed up to it has been written, whatever the file says.
-    last_span_id: Option<String>,
     position: u64,
+    length: u64,
 }
 
 impl Delivered {
-    /// Opens the file, and looks at the end of the output: half a line, left by a kill, is cut off.
+    /// Opens the file, and cuts the output to what was noted.
     ///
     /// # Errors
     /// When either cannot be read or written.
@@ -40,20 +38,46 @@ impl Delivered {
             .truncate(false)
             .read(true)
             .write(true)
+            .mode(0o600)
             .open(path)
             .with_context(|| format!("while opening {}", path.display()))?;
-        let mut bytes = [0_u8; 8];
+        let mut bytes = [0_u8; 16];
         let known = file.read_exact_at(&mut bytes, 0).is_ok();
-        let last_span_id = match output {
-            Output::File(path) => last_line_of(path)
-                .with_context(|| format!("while reading the end of {}", path.display()))?,
-            Output::Stdout | Output::None => None,
-        };
-        Ok(Self {
+        let word = |at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
+        let (position, length) = (
+            word(0).map(u64::from_le_bytes),
+            word(8).map(u64::from_le_bytes),
+        );
+        let mut delivered = Self {
             file,
-            last_span_id,
-            position: if known { u64::from_le_bytes(bytes) } else { 0 },
-        })
+            position: position.filter(|_| known).unwrap_or(0),
+            length: length.filter(|_| known).unwrap_or(0),
+        };
+        if let Output::File(path) = output {
+            delivered
+                .fit(path, known)
+                .with_context(|| format!("while cutting {} to what was noted", path.display()))?;
+        }
+        Ok(delivered)
+    }
+
+    fn fit(&mut self, path: &Path, known: bool) -> io::Result<()> {
+        let output = match OpenOptions::new().write(true).open(path) {
+            Ok(output) => output,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.length = 0;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let length = output.metadata()?.len();
+        // A file that is shorter has been rotated away: nothing of ours is behind its end.
+        if known && length > self.length {
+            output.set_len(self.length)
+        } else {
+            self.length = length;
+            Ok(())
+        }
     }
 
     /// Index of the last record whose exchanges are known to be written.
@@ -61,46 +85,21 @@ impl Delivered {
         self.position
     }
 
-    /// Span id of the last exchange in the output.
-    pub fn last_span_id(&self) -> Option<&str> {
-        self.last_span_id.as_deref()
-    }
-
-    fn note(&mut self, position: u64) -> io::Result<()> {
+    fn note(&mut self, position: u64, written: u64) -> io::Result<()> {
         self.position = position;
-        self.file.write_all_at(&position.to_le_bytes(), 0)
+        self.length += written;
+        let mut bytes = [0_u8; 16];
+        let (first, second) = bytes.split_at_mut(8);
+        first.copy_from_slice(&self.position.to_le_bytes());
+        second.copy_from_slice(&self.length.to_le_bytes());
+        self.file.write_all_at(&bytes, 0)
     }
-}
-
-/// The span id in the last whole line; what stands behind it is cut off.
-fn last_line_of(path: &Path) -> io::Result<Option<String>> {
-    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let length = file.metadata()?.len();
-    let from = length.saturating_sub(TAIL_BYTES);
-    file.seek(SeekFrom::Start(from))?;
-    let mut tail = Vec::new();
-    (&file).take(TAIL_BYTES).read_to_end(&mut tail)?;
-    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
-        return Ok(None);
-    };
-    file.set_len(from + end as u64 + 1)?;
-    let whole = tail.get(..end).unwrap_or_default();
-    let start = whole
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    let line: Option<serde_json::Value> =
-        serde_json::from_slice(whole.get(start..).unwrap_or_default()).ok();
-    Ok(line.and_then(|line| Some(line.get("span_id")?.as_str()?.to_owned())))
 }
 
 /// Writes NDJSON. A batch is flushed before the next is taken, so a reader sees whole lines.
 pub struct NdjsonSink {
-    out: BufWriter<Box<dyn Write + Send>>,
+    out: Box<dyn Write + Send>,
+    lines: Vec<u8>,
     ledger: Arc<Ledger>,
     delivered: Option<Delivered>,
 }
@@ -133,28 +132,36 @@ impl NdjsonSink {
             ),
         };
         Ok(Self {
-            out: BufWriter::with_capacity(256 * 1024, out),
+            out,
+            lines: Vec::new(),
             ledger,
             delivered,
         })
     }
 
-    fn write_all(&mut self, batch: &[Exchange]) -> io::Result<()> {
+    /// Writes and returns the number of bytes.
+    fn write_all(&mut self, batch: &[Exchange]) -> io::Result<u64> {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
         for exchange in batch {
-            serde_json::to_writer(&mut self.out, exchange)?;
-            self.out.write_all(b"\n")?;
+            serde_json::to_writer(&mut lines, exchange)?;
+            lines.push(b'\n');
         }
-        self.out.flush()
+        self.out.write_all(&lines)?;
+        self.out.flush()?;
+        let bytes = lines.len() as u64;
+        self.lines = lines;
+        Ok(bytes)
     }
 }
 
 impl Sink for NdjsonSink {
     async fn write(&mut self, batch: ExchangeBatch) -> anyhow::Result<()> {
         let rows = batch.exchanges.len() as u64;
-        let written = self.write_all(&batch.exchanges).and_then(|()| {
+        let written = self.write_all(&batch.exchanges).and_then(|bytes| {
             self.delivered
                 .as_mut()
-                .map_or(Ok(()), |delivered| delivered.note(batch.position))
+                .map_or(Ok(()), |delivered| delivered.note(batch.position, bytes))
         });
         match written {
             Ok(()) => {

@@ -80,7 +80,10 @@ pub(super) fn span_of(row: &ExchangeRow) -> Option<SpanRow> {
         ("http.request.method".to_owned(), method.to_owned()),
         (
             "network.protocol.version".to_owned(),
-            row.protocol.trim_start_matches("http/").to_owned(),
+            match row.protocol.as_str() {
+                "h2" | "grpc" => "2".to_owned(),
+                other => other.trim_start_matches("http/").to_owned(),
+            },
         ),
         ("server.address".to_owned(), row.server_address.clone()),
         ("server.port".to_owned(), row.server_port.to_string()),

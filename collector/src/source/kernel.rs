@@ -1,7 +1,7 @@
 //! The attached programs and their maps: the ports to watch, the probes, the counters. The ring is `drain.rs`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -261,6 +261,14 @@ impl KernelSource {
         self.switches
     }
 
+    /// Names a kept capture; nothing where it is not kept.
+    pub fn capture_id(&self) -> String {
+        match &self.programs {
+            Programs::Ours(_) => String::new(),
+            Programs::Kept(pins) => pins.id(),
+        }
+    }
+
     /// Whether a kept capture was taken over.
     pub const fn is_resumed(&self) -> bool {
         self.resumed
@@ -274,6 +282,23 @@ impl KernelSource {
         self.ports
             .set(u32::from(port), self.side.bits(), 0)
             .map_err(map_error(names::PORTS))
+    }
+
+    /// Watches no other ports than these: a kept capture may come with more.
+    ///
+    /// # Errors
+    /// When the map refuses.
+    pub fn watch_only(&mut self, ports: &BTreeSet<u16>) -> Result<(), SourceError> {
+        for port in 0..=u16::MAX {
+            let is_watched = self
+                .ports
+                .get(&u32::from(port), 0)
+                .is_ok_and(|bits| bits != 0);
+            if is_watched && !ports.contains(&port) {
+                self.forget(port)?;
+            }
+        }
+        Ok(())
     }
 
     /// Watches a port no longer.
@@ -297,7 +322,7 @@ impl KernelSource {
         attach: impl FnOnce(&mut UProbe) -> Result<UProbeLinkId, ProgramError>,
         link: &str,
     ) -> Result<(), SourceError> {
-        let refused = |source| loading::refused(program, "the TLS library", source);
+        let refused = |source| loading::refused(program, loading::TLS_LIBRARY, source);
         match &mut self.programs {
             Programs::Ours(bpf) => {
                 let probe = loading::probe(bpf, program)?;
@@ -330,20 +355,30 @@ impl KernelSource {
             .map_err(map_error(names::TLS_WANTED))
     }
 
+    /// How many instructions the verifier walked through per program, of a capture that is ours.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn verified_instructions(&self) -> Result<BTreeMap<String, u32>, SourceError> {
+        let Programs::Ours(bpf) = &self.programs else {
+            return Ok(BTreeMap::new());
+        };
+        bpf.programs()
+            .map(|(name, program)| {
+                let info = program
+                    .info()
+                    .map_err(|source| loading::refused("a program", "load", source))?;
+                Ok((
+                    name.to_owned(),
+                    info.verified_instruction_count().unwrap_or(0),
+                ))
+            })
+            .collect()
+    }
+
     /// Calls of TLS functions per process.
     pub fn tls_hits(&self) -> Vec<(u32, u64)> {
         self.tls_hits.iter().flatten().collect()
-    }
-
-    /// Detaches a kept capture for good. One that is not kept goes by itself.
-    ///
-    /// # Errors
-    /// When the BPF file system refuses.
-    pub fn detach(self) -> Result<(), SourceError> {
-        match &self.programs {
-            Programs::Ours(_) => Ok(()),
-            Programs::Kept(pins) => pins.remove(),
-        }
     }
 
     /// The kernel's counters, summed over CPUs, by name.

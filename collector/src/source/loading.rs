@@ -96,12 +96,19 @@ pub(super) fn probe<'a>(
         .map_err(|source| refused(name, "load", source))
 }
 
+/// Where a probe was to be attached, in a refusal.
+pub(super) const TLS_LIBRARY: &str = "the TLS library";
+
 /// A refusal, with what to do about it.
 pub(super) fn refused(program: &'static str, place: &str, source: ProgramError) -> SourceError {
-    let hint = if place == "load" {
-        "this needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
-    } else {
-        "another program may hold the hook exclusively; see `bpftool cgroup tree`"
+    let hint = match place {
+        "load" => "this needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+        TLS_LIBRARY => {
+            "probes need root, or CAP_PERFMON and on today's kernels CAP_SYS_ADMIN as well"
+        }
+        _ => {
+            "this needs CAP_NET_ADMIN; or another program holds the hook exclusively, see `bpftool cgroup tree`"
+        }
     };
     SourceError::Program {
         program,

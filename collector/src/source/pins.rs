@@ -21,7 +21,18 @@ use super::{
     kernel::SourceError,
     loading::{HOOKS, Switches, hook, probe},
 };
-use crate::trace_context::hex;
+use crate::{
+    clock::{UnixNanos, monotonic_now},
+    trace_context::hex,
+};
+
+/// In front of a capture's id, in the name of an empty folder: the BPF file system holds nothing else of ours.
+const ID: &str = "id-";
+
+/// No two captures of a host are made at the same nanosecond since its start.
+fn fresh_id() -> String {
+    format!("{:x}-{:x}", UnixNanos::now().0, monotonic_now().0)
+}
 
 /// Everything that is pinned apart from links and probes.
 pub(super) const MAPS: [&str; 8] = [
@@ -74,6 +85,15 @@ impl Pins {
         })
     }
 
+    /// Names this capture: a ring made anew has another name.
+    pub fn id(&self) -> String {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .find_map(|name| name.strip_prefix(ID).map(str::to_owned))
+            .unwrap_or_default()
+    }
+
     /// Whether a whole capture of this fingerprint is there: the last link is pinned last.
     pub fn is_there(&self) -> bool {
         self.folder.join(link_file(names::EGRESS)).exists()
@@ -100,6 +120,7 @@ impl Pins {
             })
         };
         folder(&self.folder)?;
+        folder(&self.folder.join(format!("{ID}{}", fresh_id())))?;
         for (is_on, marker) in [(switches.tasks, "with-tasks"), (switches.tls, "with-tls")] {
             if is_on {
                 folder(&self.folder.join(marker))?;
@@ -244,7 +265,7 @@ fn file_system() -> Result<PathBuf, SourceError> {
         USUAL,
         "bpf",
         rustix::mount::MountFlags::empty(),
-        None,
+        Some(c"mode=0700"),
     )
     .map_err(|source| pin_error(Path::new(USUAL), source))?;
     tracing::info!("mounted the BPF file system at {USUAL}");

@@ -11,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::programs::{ProbeKind, uprobe::UProbeScope};
+use aya::programs::{
+    ProbeKind, ProgramError, UProbe,
+    uprobe::{UProbeError, UProbeScope},
+};
 use ebpf_probes::abi::names;
 
 use super::{KernelSource, SourceError};
@@ -37,14 +40,29 @@ pub enum Reading {
     Unreadable(&'static str),
     /// It has gone, or `/proc` does not show its files.
     Hidden,
+    /// The kernel does not let us probe.
+    Refused,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attached {
+    /// Reading and writing are covered.
+    Yes,
+    /// It has no such functions.
+    NoFunctions,
+    /// It has, and the kernel refused.
+    Refused,
 }
 
 /// The probes attached so far.
 #[derive(Debug, Default)]
 pub struct TlsProbes {
     /// Device and inode of files tried, and whether they carry the functions.
-    files: HashMap<(u64, u64), bool>,
+    files: HashMap<(u64, u64), Attached>,
     known: BTreeMap<u32, Reading>,
+    /// Programs without the functions, by inode, and what they seem to use: reading a program whole takes long.
+    instead: HashMap<u64, &'static str>,
 }
 
 impl TlsProbes {
@@ -91,21 +109,28 @@ impl TlsProbes {
             let Some((path, key)) = reachable(process, file) else {
                 continue;
             };
-            let carries = if let Some(carries) = self.files.get(&key) {
-                *carries
+            let attached = if let Some(attached) = self.files.get(&key) {
+                *attached
             } else {
-                let carries = attach_all(source, &path, key);
-                self.files.insert(key, carries);
-                carries
+                let attached = attach_all(source, &path, key);
+                self.files.insert(key, attached);
+                attached
             };
-            if carries {
-                if let Err(error) = source.want_sessions_of(process) {
-                    tracing::debug!(%error, process, "older TLS sessions of a process are not read");
+            match attached {
+                Attached::NoFunctions => {}
+                Attached::Refused => return Reading::Refused,
+                Attached::Yes => {
+                    if let Err(error) = source.want_sessions_of(process) {
+                        tracing::debug!(%error, process, "older TLS sessions of a process are not read");
+                    }
+                    return Reading::Readable(PathBuf::from(&file.path));
                 }
-                return Reading::Readable(PathBuf::from(&file.path));
             }
         }
-        Reading::Unreadable(what_instead(process, &mapped))
+        let inode = mapped.iter().find(|file| Path::new(&file.path) == program);
+        let inode = inode.map_or(0, |file| file.inode);
+        let instead = self.instead.entry(inode);
+        Reading::Unreadable(instead.or_insert_with(|| what_instead(process, &mapped)))
     }
 }
 
@@ -144,41 +169,47 @@ fn reachable(process: u32, file: &Mapped) -> Option<(PathBuf, (u64, u64))> {
     })
 }
 
-/// Attaches every probe the file has a function for. True when reading and writing are covered.
-fn attach_all(source: &mut KernelSource, path: &Path, (device, inode): (u64, u64)) -> bool {
+/// Attaches every probe the file has a function for.
+fn attach_all(source: &mut KernelSource, path: &Path, (device, inode): (u64, u64)) -> Attached {
     let mut covered = HashSet::new();
     for (function, entry, done) in names::TLS_PROBES {
         let programs = [
             Some((*entry, ProbeKind::Entry)),
             done.map(|done| (done, ProbeKind::Return)),
         ];
-        let all: Result<Vec<()>, SourceError> = programs
-            .into_iter()
-            .flatten()
-            .map(|(program, kind)| {
-                let link = format!("{program}-{device:x}-{inode:x}");
-                source.attach_probe(
-                    program,
-                    kind,
-                    |probe| probe.attach(*function, path, UProbeScope::AllProcesses),
-                    &link,
-                )
-            })
-            .collect();
-        match all {
-            Ok(_) => {
-                covered.insert(*function);
-            }
-            // Older versions have no `_ex`, and most programs carry no TLS at all.
-            Err(error) => {
-                tracing::debug!(path = %path.display(), function, "not probed: {:#}", anyhow::Error::from(error));
+        for (program, kind) in programs.into_iter().flatten() {
+            let link = format!("{program}-{device:x}-{inode:x}");
+            let attach =
+                |probe: &mut UProbe| probe.attach(*function, path, UProbeScope::AllProcesses);
+            match source.attach_probe(program, kind, attach, &link) {
+                Ok(()) => drop(covered.insert(*function)),
+                // Older versions have no `_ex`, and most programs carry no TLS at all.
+                Err(error) if lacks_the_function(&error) => break,
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), "TLS is not read: {:#}", anyhow::Error::from(error));
+                    return Attached::Refused;
+                }
             }
         }
         if *function == "SSL_write" && covered.is_empty() {
-            return false;
+            return Attached::NoFunctions;
         }
     }
-    covered.contains("SSL_write") && covered.contains("SSL_read")
+    if covered.contains("SSL_write") && covered.contains("SSL_read") {
+        Attached::Yes
+    } else {
+        Attached::NoFunctions
+    }
+}
+
+fn lacks_the_function(error: &SourceError) -> bool {
+    let SourceError::Program { source, .. } = error else {
+        return false;
+    };
+    matches!(
+        **source,
+        ProgramError::UProbeError(UProbeError::SymbolError { .. })
+    )
 }
 
 /// What a process without OpenSSL's functions seems to use.

@@ -33,6 +33,9 @@ pub struct Call {
     state: u64,
 }
 
+/// Plain bytes of a session older than the probes that are recorded before its connection is known.
+const OLD_BYTES_MAX: u32 = 65_536;
+
 /// Inside the function.
 const INSIDE: u64 = 1;
 /// Returned, and the thread has sent nothing since.
@@ -316,6 +319,10 @@ fn plaintext<const DIRECTION: u8>(ctx: &RetProbeContext, task: u64, call: &Call,
         retransmits: 0,
     };
     *offset = offset.wrapping_add(count);
+    // A session that is older than the probes and has carried this much without a watched connection has another.
+    if unjoined && session.read.wrapping_add(session.written) > OLD_BYTES_MAX {
+        session.old = 0;
+    }
     counters.add(Counter::SegmentsWanted, 1);
     if skipped(&header) {
         counters.add(Counter::BytesSkipped, u64::from(count));

@@ -14,9 +14,9 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-const MAGIC: &[u8; 8] = b"WEIRREC1";
+const MAGIC: &[u8; 8] = b"WEIRREC2";
 /// Longer than any record can be.
-const RECORD_BYTES_MAX: usize = 128 * 1024;
+const RECORD_BYTES_MAX: usize = 1024 * 1024;
 const READ_BYTES: usize = 256 * 1024;
 /// The fastest counts: a limit is what is possible, not what the neighbours leave.
 const PASSES: u32 = 3;

@@ -2,7 +2,12 @@
 
 mod prepare;
 
-use std::{collections::BTreeMap, fs::File, io::Write as _, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write as _,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use anyhow::Context as _;
 use prepare::{Prepared, latest, prepare};
@@ -65,6 +70,7 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
     let side_doors = open_side_doors(args, &ledger, metrics::router(&shown)).await?;
     let (sender, receiver) = mpsc::channel(EXCHANGE_BATCHES_MAX);
     let (minutes, minutes_receiver) = mpsc::channel(HEALTH_MINUTES_MAX);
+    let delivered = Arc::new(AtomicU64::new(0));
     let scout = spawn_scout(scout).context("while starting the scout thread")?;
     let capture = spawn_capture(CaptureOptions {
         drain: ready.drain,
@@ -72,6 +78,7 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
         recorder: ready.recorder,
         journal: ready.journal,
         left_over: ready.left_over,
+        delivered: Arc::clone(&delivered),
         exchanges: sender,
         minutes,
         ledger: Arc::clone(&ledger),
@@ -90,7 +97,7 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
         asked.await;
         stopper.request();
     });
-    let result = pump(receiver, minutes_receiver, &mut sink, times).await;
+    let result = pump(receiver, minutes_receiver, &mut sink, times, &delivered).await;
     stop.request();
     asked.abort();
     watchdog.abort();

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::BufWriter,
+    os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
     sync::{Arc, PoisonError},
 };
@@ -22,7 +23,7 @@ use crate::{
     ledger::Ledger,
     pipeline::{Listeners as _, Pipeline},
     privacy::PseudonymKey,
-    run::{HadDelivered, KernelCounters, Scout, Stop, open_journal, take_up},
+    run::{KernelCounters, Scout, Stop, take_up},
     sink::{AnySink, ClickHouseSink, Delivered, NdjsonSink, SpoolOptions},
     source::{AttachOptions, KernelSource, RecordDrain, recording::Recorder},
 };
@@ -70,11 +71,20 @@ pub(super) fn prepare(args: &RunArgs, file: &FileConfig) -> anyhow::Result<Prepa
         keep: args.keep.as_deref(),
         ring_bytes: args.ring_mib.bytes(),
     })?;
-    let kernel_before = records_read_by_others(&source, &drain)?;
     let directory = Directory::new(file.names());
     let discovery = Discovery::new(wanted);
-    let mut scout = Scout::new(source, discovery, directory.clone(), stop.clone());
+    let by_number = ports.iter().copied().collect();
+    let mut scout = Scout::new(
+        source,
+        discovery,
+        directory.clone(),
+        by_number,
+        stop.clone(),
+    );
     scout.look()?;
+    if scout.source.is_resumed() {
+        scout.tidy_ports()?;
+    }
     if let (Some(name), true, false) = (names.first(), ports.is_empty(), scout.has_found_any()) {
         return Err(ConfigError::Value(format!(
             "no process named `{name}` listens on a TCP port; see `ss -ltnp`, or name the port with --port"
@@ -84,18 +94,25 @@ pub(super) fn prepare(args: &RunArgs, file: &FileConfig) -> anyhow::Result<Prepa
     announce(&ports, &directory, &scout);
     let health = HealthMetrics::default();
     let listeners = Box::new(directory.clone());
-    let mut pipeline = Pipeline::new(config, listeners, Arc::clone(&ledger), anchor)
-        .with_health(HealthBook::new(health.clone()));
+    let mut pipeline = Pipeline::new(config, listeners, Arc::clone(&ledger), anchor);
+    if args.keep.is_some() {
+        // What is held back for its cause would be decided anew in the next collector, with what is known then.
+        pipeline = pipeline.without_stitching();
+    }
     let (mut journal, mut left_over) = (None, Vec::new());
     if let Some(name) = &args.keep {
-        let resumed = scout.source.is_resumed();
-        let (opened, past) = open_journal(&args.state.join(name), resumed, &delivered)?;
-        if resumed {
-            left_over = take_up(&past, &mut pipeline, &mut drain, &delivered, &ledger);
+        let folder = args.state.join(name);
+        let (opened, past) = Journal::open(&folder, &scout.source.capture_id(), delivered)
+            .with_context(|| format!("while opening the journal in {}", folder.display()))?;
+        if scout.source.is_resumed() {
+            left_over = take_up(&past, &mut pipeline, &mut drain, delivered, &ledger);
             pipeline.set_anchor(ClockAnchor::now());
         }
         journal = Some(opened);
     }
+    let kernel_before = records_read_by_others(&scout.source, &drain)?;
+    // Only now: what an earlier collector has counted is not counted again.
+    let pipeline = pipeline.with_figures(HealthBook::new(health.clone()));
     Ok(Prepared {
         ledger,
         sink,
@@ -141,15 +158,21 @@ fn open_recorder(
 /// Creates a file now that is written later, with fewer privileges.
 fn create(path: Option<&PathBuf>) -> anyhow::Result<Option<(PathBuf, File)>> {
     path.map(|path| {
-        let file =
-            File::create(path).with_context(|| format!("while creating {}", path.display()))?;
+        // A recording holds raw traffic, and the summary says little less of who is watched.
+        let file = File::options()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .with_context(|| format!("while creating {}", path.display()))?;
         Ok((path.clone(), file))
     })
     .transpose()
 }
 
-/// The output, and how far an earlier collector had got with it.
-fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<(AnySink, HadDelivered)> {
+/// The output, and the index of the last record whose exchanges an earlier collector had delivered to it.
+fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<(AnySink, u64)> {
     let ledger = Arc::clone(ledger);
     match (&args.output, &args.clickhouse) {
         (Some(output), _) => {
@@ -162,26 +185,22 @@ fn open_sink(args: &RunArgs, ledger: &Arc<Ledger>) -> anyhow::Result<(AnySink, H
                 }
                 None => None,
             };
-            let had = delivered
-                .as_ref()
-                .map(|delivered| HadDelivered {
-                    position: delivered.position(),
-                    last_span_id: delivered.last_span_id().map(str::to_owned),
-                })
-                .unwrap_or_default();
+            let had = delivered.as_ref().map_or(0, Delivered::position);
             let sink = NdjsonSink::open(output, ledger, delivered)?;
             Ok((AnySink::Ndjson(sink), had))
         }
         (None, Some(url)) => {
+            // Positions in a spool are those of one capture: each that is kept has a spool of its own.
+            let folder = match &args.keep {
+                Some(name) => args.spool.join(name),
+                None => args.spool.clone(),
+            };
             let spool = SpoolOptions {
-                folder: args.spool.clone(),
+                folder,
                 bytes_limit: args.spool_bytes,
             };
             let (sink, recovery) = ClickHouseSink::open(args.login.store(url), &spool, ledger)?;
-            let had = HadDelivered {
-                position: recovery.last_position.unwrap_or_default(),
-                last_span_id: None,
-            };
+            let had = recovery.last_position.unwrap_or_default();
             Ok((AnySink::ClickHouse(Box::new(sink)), had))
         }
         (None, None) => Err(ConfigError::Value(
