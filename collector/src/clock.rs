@@ -67,6 +67,12 @@ impl ClockAnchor {
         (UnixNanos(self.unix_ns), MonotonicNs(self.monotonic_ns))
     }
 
+    /// Nanoseconds by which two pairs disagree about wall time.
+    pub const fn differs_from(&self, other: &Self) -> u64 {
+        let at = MonotonicNs(self.monotonic_ns);
+        self.unix_ns.abs_diff(other.to_unix(at).0)
+    }
+
     /// Wall time of an instant of the records' clock.
     pub const fn to_unix(&self, at: MonotonicNs) -> UnixNanos {
         if at.0 >= self.monotonic_ns {
@@ -103,6 +109,15 @@ mod tests {
         let anchor = ClockAnchor::fixed(UnixNanos(1_000_000), MonotonicNs(500));
         assert_eq!(anchor.to_unix(MonotonicNs(700)), UnixNanos(1_000_200));
         assert_eq!(anchor.to_unix(MonotonicNs(400)), UnixNanos(999_900));
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_shows_and_the_passing_of_time_does_not() {
+        let before = ClockAnchor::fixed(UnixNanos(1_000_000), MonotonicNs(500));
+        let later = ClockAnchor::fixed(UnixNanos(1_000_900), MonotonicNs(1_400));
+        let stepped = ClockAnchor::fixed(UnixNanos(900_900), MonotonicNs(1_400));
+        assert_eq!(later.differs_from(&before), 0);
+        assert_eq!(stepped.differs_from(&before), 100_000);
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Numbers {
             let labels = [("process", command.as_str()), ("library", *library)];
             ConstGauge::new(1_i64).encode(unreadable.encode_family(&labels)?)?;
         }
-        let columns: [(&str, &str, fn(&Queue) -> u64); 2] = [
+        let columns: [(&str, &str, LengthOf); 2] = [
             (
                 "weir_tcp_accept_queue_length",
                 "Connections that wait to be accepted.",
@@ -220,6 +220,9 @@ impl Numbers {
 const fn as_float(count: u64) -> f64 {
     count as f64
 }
+
+/// Picks a figure of an accept queue.
+type LengthOf = fn(&Queue) -> u64;
 
 /// Picks a figure of an edge.
 type ValueOf = fn(&Edge<'_>) -> f64;

@@ -199,7 +199,7 @@ fn install_foreign_clients() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// OpenSSL 1.1 as a shared library, which Debian 12 has no more: out of a package of PyPI that brings it along.
+/// OpenSSL 1.1 as a shared library, which Debian 12 has no more: out of a package of `PyPI` that brings it along.
 fn install_old_openssl() -> anyhow::Result<()> {
     const PACKAGE: &str = "psycopg2-binary==2.9.3";
     let target = cache_folder().join("openssl-1.1");

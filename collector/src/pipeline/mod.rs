@@ -235,10 +235,10 @@ impl Pipeline {
                     },
                     1,
                 );
-                let opener = self.openers.get(&key.client_to_server).cloned();
+                let opened_by = self.openers.get(&key.client_to_server).cloned();
                 self.connections
                     .entry(key)
-                    .or_insert_with(|| Connection::new(header, opener))
+                    .or_insert_with(|| Connection::new(header, opened_by))
             }
         };
         let hint = connection.observe(side, header, captured, &around, &mut self.done);

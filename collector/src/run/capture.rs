@@ -35,6 +35,8 @@ const POLL_IDLE: Duration = Duration::from_millis(10);
 const RECORDS_PER_DRAIN: usize = 4_096;
 const PASS_ON_EVERY: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How far wall time may drift from the records' clock before their relation is renewed.
+const STEP_NS: u64 = 1_000_000;
 const RENEW_CLOCK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the thread is given.
@@ -188,8 +190,12 @@ impl Capture {
             self.passed_on_at = Instant::now();
         }
         if self.clock_renewed_at.elapsed() >= RENEW_CLOCK_EVERY {
-            self.anchor = ClockAnchor::now();
-            self.options.pipeline.set_anchor(self.anchor);
+            let anchor = ClockAnchor::now();
+            // Every change of the relation may turn the order of two exchanges round; less than this is no reason.
+            if anchor.differs_from(&self.anchor) > STEP_NS {
+                self.anchor = anchor;
+                self.options.pipeline.set_anchor(anchor);
+            }
             self.clock_renewed_at = Instant::now();
         }
         if self.looked_at.elapsed() >= LOOK_EVERY {

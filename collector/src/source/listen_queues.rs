@@ -86,7 +86,7 @@ fn read_answer(socket: &OwnedFd, queues: &mut HashMap<u16, Queue>) -> io::Result
                 _ => {}
             }
             if let Some((port, queue)) = of_socket(message) {
-                let known = queues.entry(port).or_insert_with(Queue::default);
+                let known = queues.entry(port).or_default();
                 known.length += queue.length;
                 known.limit += queue.limit;
             }

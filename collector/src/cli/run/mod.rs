@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::Write as _,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -91,8 +92,7 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
         directory.clone(),
         stop.clone(),
     );
-    let watchdog = tokio::spawn(silence);
-    let stopper = stop.clone();
+    let (watchdog, stopper) = (tokio::spawn(silence), stop.clone());
     let asked = tokio::spawn(async move {
         asked.await;
         stopper.request();
@@ -102,9 +102,12 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
     asked.abort();
     watchdog.abort();
     side_doors.close().await;
-    let panicked = "a thread of the capture panicked; this is a bug";
-    capture.join().ok().context(panicked)?;
-    drop(scout.join().ok().context(panicked)?);
+    // The programs stay attached until the ring is drained.
+    let (drained, source) = (capture.join(), scout.join());
+    drained
+        .and(source)
+        .ok()
+        .context("a thread of the capture panicked; this is a bug")?;
     let books = Books {
         ledger: &ledger,
         kernel: latest(&counters),
@@ -114,11 +117,7 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
     if let Some(reason) = reason_for_silence(&ledger, &ports, &directory) {
         tracing::warn!(?ports, "nothing was captured: {reason}");
     }
-    if let Some((path, file)) = ready.summary {
-        books
-            .write(lost, file)
-            .with_context(|| format!("while writing {}", path.display()))?;
-    }
+    books.write(lost, ready.summary)?;
     result
 }
 
@@ -150,7 +149,10 @@ impl Books<'_> {
         lost
     }
 
-    fn write(&self, lost: u64, mut file: File) -> std::io::Result<()> {
+    fn write(&self, lost: u64, file: Option<(PathBuf, File)>) -> anyhow::Result<()> {
+        let Some((path, mut file)) = file else {
+            return Ok(());
+        };
         let lines: BTreeMap<&str, u64> = self
             .ledger
             .entries()
@@ -161,6 +163,7 @@ impl Books<'_> {
             "lost": lost, "kernel": self.kernel, "ledger": lines, "stages": stages,
         });
         file.write_all(summary.to_string().as_bytes())
+            .with_context(|| format!("while writing {}", path.display()))
     }
 }
 

@@ -21,11 +21,11 @@ use crate::{
     health::{HealthBook, HealthMetrics},
     journal::Journal,
     ledger::Ledger,
-    pipeline::{Listeners as _, Pipeline},
+    pipeline::{Listeners, Pipeline, PipelineConfig},
     privacy::PseudonymKey,
     run::{KernelCounters, Scout, Stop, take_up},
     sink::{AnySink, ClickHouseSink, Delivered, NdjsonSink, SpoolOptions},
-    source::{AttachOptions, KernelSource, RecordDrain, recording::Recorder},
+    source::{AttachOptions, KernelSource, RecordDrain, SourceError, recording::Recorder},
 };
 
 /// A collector that is ready to go.
@@ -63,14 +63,7 @@ pub(super) fn prepare(args: &RunArgs, file: &FileConfig) -> anyhow::Result<Prepa
     let anchor = ClockAnchor::now();
     let recorder = open_recorder(args, &anchor)?;
     let summary = create(args.summary.as_ref())?;
-    let (source, mut drain) = KernelSource::attach(&AttachOptions {
-        cgroup: watch.cgroup.as_deref(),
-        ports: &ports,
-        side: watch.side,
-        tls: args.tls == TlsReading::Auto,
-        keep: args.keep.as_deref(),
-        ring_bytes: args.ring_mib.bytes(),
-    })?;
+    let (source, mut drain) = attach(args, &watch, &ports)?;
     let directory = Directory::new(file.names());
     let discovery = Discovery::new(wanted);
     let by_number = ports.iter().copied().collect();
@@ -85,31 +78,25 @@ pub(super) fn prepare(args: &RunArgs, file: &FileConfig) -> anyhow::Result<Prepa
     if scout.source.is_resumed() {
         scout.tidy_ports()?;
     }
-    if let (Some(name), true, false) = (names.first(), ports.is_empty(), scout.has_found_any()) {
-        return Err(ConfigError::Value(format!(
-            "no process named `{name}` listens on a TCP port; see `ss -ltnp`, or name the port with --port"
-        ))
-        .into());
-    }
+    demand_a_listener(names.first(), &ports, &scout)?;
     announce(&ports, &directory, &scout);
     let health = HealthMetrics::default();
     let listeners = Box::new(directory.clone());
-    let mut pipeline = Pipeline::new(config, listeners, Arc::clone(&ledger), anchor);
-    if args.keep.is_some() {
-        // What is held back for its cause would be decided anew in the next collector, with what is known then.
-        pipeline = pipeline.without_stitching();
-    }
-    let (mut journal, mut left_over) = (None, Vec::new());
-    if let Some(name) = &args.keep {
-        let folder = args.state.join(name);
-        let (opened, past) = Journal::open(&folder, &scout.source.capture_id(), delivered)
-            .with_context(|| format!("while opening the journal in {}", folder.display()))?;
-        if scout.source.is_resumed() {
-            left_over = take_up(&past, &mut pipeline, &mut drain, delivered, &ledger);
-            pipeline.set_anchor(ClockAnchor::now());
+    let mut pipeline = new_pipeline(args, config, listeners, (&ledger, anchor));
+    let (journal, left_over) = match &args.keep {
+        Some(name) => {
+            let folder = args.state.join(name);
+            let (journal, past) = Journal::open(&folder, &scout.source.capture_id(), delivered)
+                .with_context(|| format!("while opening the journal in {}", folder.display()))?;
+            let mut left_over = Vec::new();
+            if scout.source.is_resumed() {
+                left_over = take_up(&past, &mut pipeline, &mut drain, delivered, &ledger);
+                pipeline.set_anchor(ClockAnchor::now());
+            }
+            (Some(journal), left_over)
         }
-        journal = Some(opened);
-    }
+        None => (None, Vec::new()),
+    };
     let kernel_before = records_read_by_others(&scout.source, &drain)?;
     // Only now: what an earlier collector has counted is not counted again.
     let pipeline = pipeline.with_figures(HealthBook::new(health.clone()));
@@ -130,6 +117,52 @@ pub(super) fn prepare(args: &RunArgs, file: &FileConfig) -> anyhow::Result<Prepa
         directory,
         stop,
     })
+}
+
+fn attach(
+    args: &RunArgs,
+    watch: &Watch,
+    ports: &[u16],
+) -> Result<(KernelSource, RecordDrain), SourceError> {
+    KernelSource::attach(&AttachOptions {
+        cgroup: watch.cgroup.as_deref(),
+        ports,
+        side: watch.side,
+        tls: args.tls == TlsReading::Auto,
+        keep: args.keep.as_deref(),
+        ring_bytes: args.ring_mib.bytes(),
+    })
+}
+
+/// A name that nobody has is most likely misspelt.
+fn demand_a_listener(
+    name: Option<&String>,
+    ports: &[u16],
+    scout: &Scout,
+) -> Result<(), ConfigError> {
+    match name {
+        Some(name) if ports.is_empty() && !scout.has_found_any() => {
+            Err(ConfigError::Value(format!(
+                "no process named `{name}` listens on a TCP port; see `ss -ltnp`, or name the port with --port"
+            )))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn new_pipeline(
+    args: &RunArgs,
+    config: PipelineConfig,
+    listeners: Box<dyn Listeners>,
+    (ledger, anchor): (&Arc<Ledger>, ClockAnchor),
+) -> Pipeline {
+    let pipeline = Pipeline::new(config, listeners, Arc::clone(ledger), anchor);
+    if args.keep.is_some() {
+        // What is held back for its cause would be decided anew in the next collector, with what is known then.
+        pipeline.without_stitching()
+    } else {
+        pipeline
+    }
 }
 
 /// Of a capture that was kept: the records that an earlier collector has read.
