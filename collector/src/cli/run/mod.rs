@@ -45,6 +45,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
 }
 
 async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow::Result<()> {
+    let shown = metrics::router(&ready.shown(&times));
     let Prepared {
         ledger,
         mut sink,
@@ -59,16 +60,7 @@ async fn capture(args: &RunArgs, ready: Prepared, times: ServiceTimes) -> anyhow
     let asked = weir_settings::asked_to_end().context("while listening for signals")?;
     tracing::info!(cgroup = %scout.source.cgroup().display(), ?ports, "watching");
     // Attached already: that `/metrics` answers means that traffic is being captured.
-    let shown = metrics::Shown {
-        ledger: Arc::clone(&ledger),
-        kernel: Arc::clone(&counters),
-        kernel_before,
-        host: Arc::clone(&scout.host),
-        times: &times,
-        health: &ready.health,
-        map: ready.pipeline.service_map(),
-    };
-    let side_doors = open_side_doors(args, &ledger, metrics::router(&shown)).await?;
+    let side_doors = open_side_doors(args, &ledger, shown).await?;
     let (sender, receiver) = mpsc::channel(EXCHANGE_BATCHES_MAX);
     let (minutes, minutes_receiver) = mpsc::channel(HEALTH_MINUTES_MAX);
     let delivered = Arc::new(AtomicU64::new(0));

@@ -21,9 +21,11 @@ use crate::{
     health::{HealthBook, HealthMetrics},
     journal::Journal,
     ledger::Ledger,
+    metrics::Shown,
     pipeline::{Listeners, Pipeline, PipelineConfig},
     privacy::PseudonymKey,
     run::{KernelCounters, Scout, Stop, take_up},
+    service_times::ServiceTimes,
     sink::{AnySink, ClickHouseSink, Delivered, NdjsonSink, SpoolOptions},
     source::{AttachOptions, KernelSource, RecordDrain, SourceError, recording::Recorder},
 };
@@ -46,6 +48,21 @@ pub(super) struct Prepared {
     pub(super) ports: Vec<u16>,
     pub(super) directory: Directory,
     pub(super) stop: Stop,
+}
+
+impl Prepared {
+    /// What `/metrics` shows.
+    pub(super) fn shown<'a>(&'a self, times: &'a ServiceTimes) -> Shown<'a> {
+        Shown {
+            ledger: Arc::clone(&self.ledger),
+            kernel: Arc::clone(&self.counters),
+            kernel_before: self.kernel_before,
+            host: Arc::clone(&self.scout.host),
+            times,
+            health: &self.health,
+            map: self.pipeline.service_map(),
+        }
+    }
 }
 
 pub(super) fn prepare(args: &RunArgs, file: &FileConfig) -> anyhow::Result<Prepared> {
