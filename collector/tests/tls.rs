@@ -339,6 +339,11 @@ fn seen(exchanges: &[Value], role: &str) -> BTreeMap<What, usize> {
     for exchange in exchanges.iter().filter(|exchange| exchange["role"] == role) {
         assert_eq!(exchange["tls"], true, "{exchange}");
         assert_eq!(exchange["outcome"], "ok", "{exchange}");
+        // Who called is known without anything in the traffic saying so.
+        assert_eq!(
+            exchange["attributes"]["client_service"], "curl",
+            "{exchange}"
+        );
         let text = |key: &str| exchange[key].as_str().unwrap_or("null").to_owned();
         let status = exchange["status_code"].as_u64().unwrap_or(0);
         let what = (text("method"), text("path"), status, text("protocol"));
@@ -417,6 +422,10 @@ fn plain_text_of_every_openssl_is_joined_to_its_connection_once() {
         (
             "weir_tcp_round_trip_seconds_count{service=\"nginx\"} ",
             "round trips",
+        ),
+        (
+            "weir_service_calls_total{client=\"curl\",server=\"nginx\"",
+            "an edge of the service map",
         ),
     ] {
         assert!(metrics.contains(metric), "{reason} is missing:\n{metrics}");

@@ -229,3 +229,152 @@ impl Stitching {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::UnixNanos, exchange::Role};
+    use std::{collections::BTreeMap, net::IpAddr};
+
+    fn exchange(name: &str) -> Exchange {
+        let address: IpAddr = "127.0.0.1".parse().unwrap();
+        Exchange {
+            timestamp: UnixNanos(0),
+            duration_ns: 1,
+            ttfb_ns: None,
+            role: Role::Server,
+            service: None,
+            pid: None,
+            process: None,
+            method: None,
+            path: Some(format!("/{name}")),
+            route: None,
+            host: None,
+            status_code: Some(200),
+            protocol: "http/1.1",
+            tls: false,
+            request_bytes: 0,
+            response_bytes: 0,
+            client_address: address,
+            client_port: 1,
+            server_address: address,
+            server_port: 2,
+            tenant_id: None,
+            user_id: None,
+            session_id: None,
+            trace_id: Some(format!("trace-{name}")),
+            span_id: Some(format!("span-{name}")),
+            parent_span_id: None,
+            event: None,
+            outcome: Outcome::Ok,
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    /// The services, by the number that stands for their processes: the gateway calls the cart, the cart the stock.
+    const GATEWAY: u32 = 10;
+    const CART: u32 = 20;
+    const STOCK: u32 = 30;
+
+    struct Story {
+        stitching: Stitching,
+        out: Vec<Exchange>,
+    }
+
+    impl Story {
+        fn begin() -> Self {
+            let mut stitching = Stitching::default();
+            stitching.calls(GATEWAY);
+            stitching.calls(CART);
+            Self {
+                stitching,
+                out: Vec::new(),
+            }
+        }
+
+        fn starts(&mut self, at: u64, service: u32, key: u64) {
+            self.stitching.begin(service, key, MonotonicNs(at));
+        }
+
+        fn ends(&mut self, (from, to): (u64, u64), name: &str, key: u64, with: (u32, Option<u32>)) {
+            let (service, caller) = with;
+            let completed = Completed {
+                key,
+                started: MonotonicNs(from),
+                ended: MonotonicNs(to),
+                group: Some(service),
+                answering_thread: Some(service + 1),
+                caller: caller.map(|group| Caller {
+                    group,
+                    thread: Some(group + 1),
+                }),
+                has_context: false,
+            };
+            self.stitching
+                .complete(exchange(name), &completed, &mut self.out);
+            self.stitching.resolve(MonotonicNs(to), &mut self.out);
+        }
+
+        fn told(&self) -> Vec<(&str, &str, Option<&str>)> {
+            self.out
+                .iter()
+                .map(|exchange| {
+                    (
+                        exchange.path.as_deref().unwrap(),
+                        exchange.trace_id.as_deref().unwrap(),
+                        exchange.parent_span_id.as_deref(),
+                    )
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_chain_of_calls_becomes_one_trace_once_the_first_request_has_ended() {
+        let mut story = Story::begin();
+        story.starts(1, GATEWAY, 1);
+        story.starts(2, CART, 2);
+        story.ends((3, 4), "stock", 3, (STOCK, Some(CART)));
+        story.ends((2, 5), "cart", 2, (CART, Some(GATEWAY)));
+        assert!(story.out.is_empty(), "both wait for their causes");
+        story.ends((1, 6), "gateway", 1, (GATEWAY, None));
+        assert_eq!(
+            story.told(),
+            [
+                ("/gateway", "trace-gateway", None),
+                ("/cart", "trace-gateway", Some("span-gateway")),
+                ("/stock", "trace-gateway", Some("span-cart")),
+            ]
+        );
+        let confidence = &story.out[1].attributes["stitch_confidence"];
+        assert_eq!(confidence, "0.90");
+    }
+
+    #[test]
+    fn where_two_requests_could_have_caused_it_nothing_is_claimed() {
+        let mut story = Story::begin();
+        story.starts(1, GATEWAY, 1);
+        story.starts(1, GATEWAY, 2);
+        story.ends((2, 3), "cart", 9, (CART, Some(GATEWAY)));
+        // Both are answered by the thread that made the call, so that threads prove nothing either.
+        story.ends((1, 4), "one", 1, (GATEWAY, None));
+        story.ends((1, 5), "other", 2, (GATEWAY, None));
+        let cart = story
+            .out
+            .iter()
+            .find(|one| one.path.as_deref() == Some("/cart"));
+        let cart = cart.unwrap();
+        assert_eq!(cart.trace_id.as_deref(), Some("trace-cart"), "its own");
+        assert_eq!(cart.parent_span_id, None);
+        assert_eq!(cart.attributes["stitch_candidates"], "2");
+    }
+
+    #[test]
+    fn switched_off_everything_is_handed_out_at_once() {
+        let mut story = Story::begin();
+        story.stitching.switch_off();
+        story.starts(1, GATEWAY, 1);
+        story.ends((2, 3), "cart", 9, (CART, Some(GATEWAY)));
+        assert_eq!(story.told(), [("/cart", "trace-cart", None)]);
+    }
+}
