@@ -29,7 +29,7 @@ enum Command {
     BuildEbpf,
     /// Run the whole river on this machine: store, shop, kernel probes, shoppers, funnel.
     Demo(demo::DemoArgs),
-    /// Measure: what watching costs, a minute of steady load, ingest, the first funnel, sizes.
+    /// Measure: what watching costs, how fast recordings are decoded, a minute of steady load, ingest, the first funnel, sizes.
     Bench(bench::BenchArgs),
     /// Formatting, lints and every test, against the real kernel and real servers.
     Test,

@@ -456,16 +456,20 @@ impl Pipeline {
         let open = !connection.closed;
         let around = Surroundings::new(&self.namer.config.facts, &self.ledger, None);
         connection.bury(&around, &mut self.done);
-        let carried = Self::carried(&connection);
+        let carried = self.carried(key, &connection);
         self.name_done(key, &carried, out);
         open
     }
 
-    fn carried(connection: &Connection) -> Carried {
+    fn carried(&self, key: &ConnectionKey, connection: &Connection) -> Carried {
         Carried {
             tls: connection.is_tls(),
             identity: connection.identity,
             opener: connection.opener.clone(),
+            is_seen_at_client: self.connections.contains_key(&ConnectionKey {
+                side: watch::CLIENT,
+                ..*key
+            }),
         }
     }
 
@@ -477,7 +481,7 @@ impl Pipeline {
             return;
         };
         let round_trip_us = connection.health.round_trip_us;
-        let carried = Self::carried(connection);
+        let carried = self.carried(key, connection);
         self.name_done(key, &carried, out);
         if round_trip_us > 0 {
             let at = self.namer.anchor.to_unix(self.now);

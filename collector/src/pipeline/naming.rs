@@ -23,8 +23,18 @@ pub(super) struct Carried {
     pub(super) tls: bool,
     /// See [`crate::connection::Connection::identity`].
     pub(super) identity: u64,
+    /// The calling end is watched too, and makes a span of the same call.
+    pub(super) is_seen_at_client: bool,
     /// Who opened it, when that was on this host.
     pub(super) opener: Option<Arc<super::OpenedBy>>,
+}
+
+impl Carried {
+    /// The span of the calling end, for the serving end of the same call.
+    fn client_span(&self, key: &ConnectionKey, ordinal: u64) -> Option<String> {
+        (key.side == watch::SERVER && self.is_seen_at_client)
+            .then(|| client_span_of(key, self.identity, ordinal))
+    }
 }
 
 /// Names what was seen.
@@ -74,8 +84,8 @@ impl Namer {
             .flatten()
             .map(|task| task.process)
             .filter(|process| listener.pids.is_empty() || listener.pids.contains(process));
-        let (trace_id, parent_span_id) =
-            trace_of(request.trace, response.trace, ids.0, &mut attributes);
+        let (trace_id, parent) = trace_of(request.trace, response.trace, ids.0, &mut attributes);
+        let parent_span_id = parent.or_else(|| carried.client_span(key, seen.ordinal));
         Exchange {
             timestamp: self.anchor.to_unix(seen.started),
             duration_ns: seen.ended.since(seen.started),
@@ -164,6 +174,15 @@ fn ids_of(key: &ConnectionKey, identity: u64, ordinal: u64) -> (String, String) 
         ],
         key.side,
     )
+}
+
+/// The span that the calling end of the same call becomes: what makes the two sights of a call one edge.
+fn client_span_of(key: &ConnectionKey, identity: u64, ordinal: u64) -> String {
+    let client = ConnectionKey {
+        side: watch::CLIENT,
+        ..*key
+    };
+    ids_of(&client, identity, ordinal).1
 }
 
 /// Names a request among those that are open.
