@@ -628,6 +628,34 @@ fn root_gives_up_what_is_not_needed() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_does_not_keep_it_from_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = format!("127.0.0.1:{}", free_port());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_collector"))
+        .args([
+            "run",
+            "--port",
+            "1",
+            "--output",
+            "none",
+            "--metrics",
+            &metrics,
+        ])
+        .args([
+            "--pseudonym-key",
+            &folder.path().join("key").to_string_lossy(),
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("the collector watching", || {
+        TcpStream::connect(&metrics).is_ok()
+    });
+    drop(child.stderr.take());
+    assert!(Ended(child).terminate());
+}
+
+#[test]
 fn the_doctor_finds_this_machine_fit() {
     let output = Command::new(env!("CARGO_BIN_EXE_collector"))
         .arg("doctor")

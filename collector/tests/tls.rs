@@ -25,7 +25,9 @@ struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        drop(self.0.kill());
+        // Asked, not killed: a killed nginx leaves its workers behind.
+        let id = self.0.id().to_string();
+        drop(Command::new("kill").args(["-TERM", &id]).status());
         drop(self.0.wait());
     }
 }

@@ -138,6 +138,8 @@ fn start_logging(as_json: bool) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // Told on the same stream, a log that nobody reads any more would end the task that wrote to it.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     if as_json {
         builder.json().init();
