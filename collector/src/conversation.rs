@@ -394,7 +394,7 @@ impl Http1 {
             && exchange.status.is_some()
         {
             exchange.response_done = true;
-            exchange.ended = exchange.ended.max(at);
+            exchange.saw(Side::Response, at);
         }
         let unfinished = self.response.unfinished_head_bytes();
         if let Some(exchange) = self.exchanges.iter_mut().find(|one| !one.response_done) {

@@ -1,4 +1,5 @@
-//! Every bound of the collector, in one place. Hitting one is always counted, see `ledger.rs`.
+//! The bounds of the collector that more than one room shares or that shape what it keeps; a room's own bounds stand
+//! at the top of its file. Hitting one of these is always counted, see `ledger.rs`.
 
 /// Bytes of a message head kept for parsing; a longer head makes the exchange `truncated`.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;

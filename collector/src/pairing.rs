@@ -22,7 +22,9 @@ pub struct InFlight {
     /// First byte of the request.
     pub started: MonotonicNs,
     /// Last byte seen of either message.
-    pub ended: MonotonicNs,
+    pub last_seen: MonotonicNs,
+    /// Last byte seen of the response.
+    pub response_seen: Option<MonotonicNs>,
     /// First byte of the final response.
     pub response_started: Option<MonotonicNs>,
     /// Null when the head did not parse.
@@ -52,6 +54,22 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// A byte of one of its messages was seen. Segments that came out of order carry their own, earlier times.
+    pub(crate) fn saw(&mut self, side: Side, at: MonotonicNs) {
+        self.last_seen = self.last_seen.max(at);
+        if side == Side::Response {
+            self.response_seen = self.response_seen.max(Some(at));
+        }
+    }
+
+    /// When it was over: with the last byte of a whole response, even if the rest of the request came later; a server
+    /// need not read all of a request before it answers. Without a whole response, with the last byte seen.
+    pub fn ended(&self) -> MonotonicNs {
+        self.response_seen
+            .filter(|_| self.response_done)
+            .unwrap_or(self.last_seen)
+    }
+
     /// How it ended.
     pub fn outcome(&self) -> Outcome {
         match self.status {
@@ -177,7 +195,7 @@ impl Pairing<'_> {
         match self.side {
             Side::Request => self.add(InFlight {
                 started: at,
-                ended: at,
+                last_seen: at,
                 truncated: true,
                 request_done,
                 ..InFlight::default()
@@ -211,7 +229,7 @@ impl MessageSink for Pairing<'_> {
         let request_facts = self.around.rules.of_request(line.target, headers);
         self.add(InFlight {
             started,
-            ended: started,
+            last_seen: started,
             method: Some(scrub(line.method).into_owned()),
             path: Some(path_of(line.target)),
             protocol: if line.minor_version == 0 {
@@ -247,8 +265,7 @@ impl MessageSink for Pairing<'_> {
             exchange.task = exchange.task.or(task);
             exchange.status = Some(line.code);
             exchange.response_started = Some(started);
-            // Segments that came out of order carry their own, earlier times.
-            exchange.ended = exchange.ended.max(started);
+            exchange.saw(Side::Response, started);
             exchange.response_facts = response_facts;
         }
         if framing == Framing::Tunnel {
@@ -262,7 +279,7 @@ impl MessageSink for Pairing<'_> {
         match event {
             MessageEvent::Bytes(count, at) => {
                 if let Some(exchange) = self.current() {
-                    exchange.ended = exchange.ended.max(at);
+                    exchange.saw(side, at);
                     match side {
                         Side::Request => exchange.request_bytes += count,
                         Side::Response => exchange.response_bytes += count,
@@ -273,7 +290,7 @@ impl MessageSink for Pairing<'_> {
             MessageEvent::End(_) if self.then == Then::Http2 => {}
             MessageEvent::End(at) => {
                 if let Some(exchange) = self.current() {
-                    exchange.ended = exchange.ended.max(at);
+                    exchange.saw(side, at);
                     match side {
                         Side::Request => exchange.request_done = true,
                         Side::Response => exchange.response_done = exchange.status.is_some(),

@@ -405,7 +405,7 @@ fn check_one(exchange: &InFlight, number: usize, plan: &Plan) {
     };
     assert_eq!(exchange.protocol, protocol);
     assert!(exchange.started <= exchange.response_started.unwrap());
-    assert!(exchange.response_started.unwrap() <= exchange.ended);
+    assert!(exchange.response_started.unwrap() <= exchange.ended());
 }
 
 /// Everything as planned, byte counts as walked. The client numbers its streams in the order of the plans.

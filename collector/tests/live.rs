@@ -15,34 +15,13 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
 use serde_json::Value;
-use weir_testing::{free_port, wait_until};
-
-/// A process that is ended with the test.
-struct Ended(Child);
-
-impl Ended {
-    fn terminate(&mut self) -> bool {
-        Command::new("kill")
-            .args(["-TERM", &self.0.id().to_string()])
-            .status()
-            .unwrap();
-        self.0.wait().unwrap().success()
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            self.terminate();
-        }
-    }
-}
+use weir_testing::{Ended, free_port, wait_until};
 
 fn start_nginx(folder: &Path, port: u16) -> Ended {
     fs::create_dir(folder.join("html")).unwrap();

@@ -191,6 +191,3 @@ fn http_2_in_clear_text_is_captured_in_every_shape() {
     let expected = run_shapes(HTTP2_SHAPES, &servers);
     println!("{}", assert_equal(collector, expected, &servers));
 }
-
-// TLS: a third test belongs here, with the shapes of both versions against the same servers behind OpenSSL, once the
-// collector reads what TLS libraries are given.

@@ -242,6 +242,25 @@ fn the_two_clocks_are_first_and_last_byte() {
     assert_eq!(exchanges[0].duration_ns, 19_000_000);
 }
 
+/// A server may answer before it has read all of the request; who waits for the answer has it by then.
+#[test]
+fn an_early_answer_ends_the_clock() {
+    let mut wire = Wire::open();
+    wire.now = 1_000_000;
+    wire.send(
+        REQUEST,
+        b"POST /early HTTP/1.1\r\nContent-Length: 4\r\n\r\nab",
+    );
+    wire.now = 3_000_000;
+    wire.send(RESPONSE, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    wire.now = 8_000_000;
+    wire.send(REQUEST, b"cd");
+    let (exchanges, _) = run(&wire.records);
+    assert_eq!(exchanges[0].outcome, Outcome::Ok);
+    assert_eq!(exchanges[0].request_bytes, 47);
+    assert_eq!(exchanges[0].duration_ns, 2_000_000);
+}
+
 #[test]
 fn endings_are_told_apart() {
     let cases: [(&[u8], u8, u8, Outcome); 4] = [

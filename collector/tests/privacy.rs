@@ -18,35 +18,14 @@ use std::{
     fs,
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
-use weir_testing::{free_port, wait_until};
+use weir_testing::{Ended, free_port, wait_until};
 
 use planted::{ANNA, BERTA, PASSWORD, Traffic, VISIT, plant, speak};
 use search::{Secret, assert_clean, found};
-
-/// A process that is ended with the test.
-struct Ended(Child);
-
-impl Ended {
-    fn terminate(&mut self) -> bool {
-        Command::new("kill")
-            .args(["-TERM", &self.0.id().to_string()])
-            .status()
-            .unwrap();
-        self.0.wait().unwrap().success()
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            self.terminate();
-        }
-    }
-}
 
 /// Where a test puts its files, and the service that it watches.
 struct Stage {

@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,7 +22,7 @@ use std::{
 
 use axum::{Router, extract::Path as AxumPath, routing::get};
 use serde_json::Value;
-use weir_testing::{free_port, wait_until};
+use weir_testing::{Ended, free_port, wait_until};
 
 const REQUESTS_PER_SECOND: u64 = 5_000;
 const CONNECTIONS: u64 = 20;
@@ -109,7 +109,7 @@ fn ask(port: u16, client: u64, stop: &AtomicBool, answered: &AtomicU64) -> u64 {
 }
 
 struct Collector {
-    child: Child,
+    process: Ended,
     log: PathBuf,
 }
 
@@ -136,7 +136,10 @@ impl Collector {
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let collector = Self { child, log };
+        let collector = Self {
+            process: Ended(child),
+            log,
+        };
         collector.wait_for("watching");
         collector
     }
@@ -150,14 +153,12 @@ impl Collector {
     }
 
     fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
     }
 
     fn end(mut self) {
-        let id = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(self.child.wait().unwrap().success());
+        assert!(self.process.terminate());
     }
 }
 

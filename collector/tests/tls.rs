@@ -4,7 +4,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::too_many_lines,
     reason = "helpers of tests fail the test"
 )]
@@ -14,23 +13,11 @@ use std::{
     fs,
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
-use weir_testing::{free_port, wait_until};
-
-/// A process that is ended with the test.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // Asked, not killed: a killed nginx leaves its workers behind.
-        let id = self.0.id().to_string();
-        drop(Command::new("kill").args(["-TERM", &id]).status());
-        drop(self.0.wait());
-    }
-}
+use weir_testing::{Ended, free_port, wait_until};
 
 struct Ports {
     nginx: u16,
@@ -53,14 +40,9 @@ fn tests_folder() -> PathBuf {
 }
 
 fn spawn(program: &str, args: &[&str]) -> Ended {
-    let child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} is needed ({error}): cargo xtask setup"));
-    Ended(child)
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    Ended::start(command.stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
 fn nginx(folder: &Path, ports: &Ports) -> Ended {
@@ -194,7 +176,7 @@ impl Site {
 }
 
 struct Collector {
-    child: Child,
+    process: Ended,
     metrics: String,
     log: String,
 }
@@ -218,7 +200,7 @@ fn watch(site: &Site, further: &[&str]) -> Collector {
         TcpStream::connect(&metrics).is_ok()
     });
     Collector {
-        child,
+        process: Ended(child),
         metrics,
         log,
     }
@@ -233,9 +215,7 @@ impl Collector {
 
     /// Ends it; returns what it wrote and logged.
     fn end(mut self, site: &Site) -> (Vec<Value>, String) {
-        let id = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(self.child.wait().unwrap().success());
+        assert!(self.process.terminate());
         let lines = fs::read_to_string(site.path("out.ndjson")).unwrap();
         let exchanges = lines
             .lines()

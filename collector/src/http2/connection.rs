@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(exchange.response_bytes, interim + head + 9 + 7);
         assert_eq!(exchange.started, MonotonicNs(2));
         assert_eq!(exchange.response_started, Some(MonotonicNs(6)));
-        assert_eq!(exchange.ended, MonotonicNs(7));
+        assert_eq!(exchange.ended(), MonotonicNs(7));
         assert_eq!(watch.count(Line::Exchanges), 1);
     }
 
@@ -533,7 +533,7 @@ mod tests {
         watch.end(false);
         let pieces = request.len().div_ceil(10) as u64;
         assert_eq!(watch.done[0].started, MonotonicNs(2));
-        assert_eq!(watch.done[0].ended, MonotonicNs(1 + pieces));
+        assert_eq!(watch.done[0].ended(), MonotonicNs(1 + pieces));
     }
 
     #[test]

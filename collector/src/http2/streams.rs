@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{block::Block, head::Head};
 use crate::{
     clock::MonotonicNs,
-    exchange::{Outcome, Protocol},
+    conversation,
+    exchange::Protocol,
     http::Side,
     ledger::Line,
     pairing::{InFlight, Surroundings, path_of},
@@ -30,13 +31,7 @@ pub(super) struct Outlet<'a> {
 
 impl Outlet<'_> {
     fn hand_out(&mut self, exchange: InFlight) {
-        let ledger = self.around.ledger;
-        ledger.add(Line::Exchanges, 1);
-        match exchange.outcome() {
-            Outcome::Aborted => ledger.add(Line::ExchangesAborted, 1),
-            Outcome::Truncated => ledger.add(Line::ExchangesTruncated, 1),
-            Outcome::Ok | Outcome::Error => {}
-        }
+        conversation::count(&exchange, self.around.ledger);
         self.done.push(exchange);
     }
 
@@ -64,7 +59,7 @@ impl Stream {
 
     fn saw(&mut self, side: Side, bytes: u64, at: MonotonicNs) {
         let exchange = &mut self.exchange;
-        exchange.ended = exchange.ended.max(at);
+        exchange.saw(side, at);
         match side {
             Side::Request => exchange.request_bytes += bytes,
             Side::Response => exchange.response_bytes += bytes,
@@ -261,7 +256,7 @@ impl Streams {
         let mut exchange = InFlight {
             ordinal: u64::from(block.stream),
             started: block.started,
-            ended: block.ended,
+            last_seen: block.ended,
             protocol: Protocol::H2,
             request_bytes: block.wire_bytes,
             request_done: block.end_stream,
@@ -298,7 +293,7 @@ impl Streams {
         let is_over = |_: &u32, stream: &mut Box<Stream>| {
             let exchange = &stream.exchange;
             in_doubt |= exchange.truncated;
-            let is_silent = now.since(exchange.ended) > DOUBT_NS_MAX;
+            let is_silent = now.since(exchange.last_seen) > DOUBT_NS_MAX;
             (exchange.truncated && (is_full || is_silent)) || (is_full && exchange.response_done)
         };
         let over: Vec<(u32, Box<Stream>)> = self.open.extract_if(.., is_over).collect();

@@ -49,7 +49,7 @@ pub struct Listener {
     pub attributes: Vec<(String, String)>,
 }
 
-/// Looks up the listener of a port; asked once per exchange, so it must be quick.
+/// Looks up the listener of a port; asked for every record that completes an exchange, so it must be quick.
 pub trait Listeners: Send {
     /// The listener of a server port.
     fn of_port(&mut self, port: u16) -> Arc<Listener>;
@@ -245,13 +245,10 @@ impl Pipeline {
         let (identity, begun) = (connection.identity, around.begun.into_inner());
         let news = connection.health.take_news();
         if !news.is_empty() {
-            let service = self
-                .namer
-                .listeners
-                .of_port(key.client_to_server.destination_port);
+            let listener = self.namer.listener(&key);
             let at = self.namer.anchor.to_unix(self.now);
             for sign in news {
-                self.health.sign(service.service.as_deref(), at, sign);
+                self.health.sign(listener.service.as_deref(), at, sign);
             }
         }
         self.begin(&key, identity, &begun);
@@ -336,10 +333,7 @@ impl Pipeline {
         if begun.is_empty() || key.side != watch::SERVER {
             return;
         }
-        let listener = self
-            .namer
-            .listeners
-            .of_port(key.client_to_server.destination_port);
+        let listener = self.namer.listener(key);
         let group = listener
             .pids
             .first()
@@ -457,7 +451,8 @@ impl Pipeline {
         let around = Surroundings::new(&self.namer.config.facts, &self.ledger, None);
         connection.bury(&around, &mut self.done);
         let carried = self.carried(key, &connection);
-        self.name_done(key, &carried, out);
+        let listener = self.namer.listener(key);
+        self.name_done(key, &listener, &carried, out);
         open
     }
 
@@ -482,23 +477,26 @@ impl Pipeline {
         };
         let round_trip_us = connection.health.round_trip_us;
         let carried = self.carried(key, connection);
-        self.name_done(key, &carried, out);
+        let listener = self.namer.listener(key);
+        self.name_done(key, &listener, &carried, out);
         if round_trip_us > 0 {
             let at = self.namer.anchor.to_unix(self.now);
-            let service = self
-                .namer
-                .listeners
-                .of_port(key.client_to_server.destination_port);
             self.health
-                .round_trip(service.service.as_deref(), at, round_trip_us);
+                .round_trip(listener.service.as_deref(), at, round_trip_us);
         }
     }
 
-    fn name_done(&mut self, key: &ConnectionKey, carried: &Carried, out: &mut Vec<Exchange>) {
+    fn name_done(
+        &mut self,
+        key: &ConnectionKey,
+        listener: &Listener,
+        carried: &Carried,
+        out: &mut Vec<Exchange>,
+    ) {
         let mut done = std::mem::take(&mut self.done);
         for seen in done.drain(..) {
-            let with = self.completed(key, carried, &seen);
-            let exchange = self.namer.name(key, carried, seen);
+            let with = self.completed(key, listener, carried, &seen);
+            let exchange = self.namer.name(key, listener, carried, seen);
             if exchange.role == Role::Server {
                 self.map(&exchange);
                 self.stitching.complete(exchange, &with, out);
@@ -509,9 +507,14 @@ impl Pipeline {
         self.done = done;
     }
 
-    fn completed(&mut self, key: &ConnectionKey, carried: &Carried, seen: &InFlight) -> Completed {
+    fn completed(
+        &mut self,
+        key: &ConnectionKey,
+        listener: &Listener,
+        carried: &Carried,
+        seen: &InFlight,
+    ) -> Completed {
         let listeners = &mut self.namer.listeners;
-        let listener = listeners.of_port(key.client_to_server.destination_port);
         let caller = carried.opener.as_ref().and_then(|opener| {
             let group = listeners.group_of(opener.task.process)?;
             // Whoever opened a connection has sent its first request; of later ones the thread is not known.
@@ -521,7 +524,7 @@ impl Pipeline {
         Completed {
             key: key_of(key, carried.identity, seen.ordinal),
             started: seen.started,
-            ended: seen.ended,
+            ended: seen.ended(),
             group: listener.pids.first().copied(),
             // Softirqs borrow threads: only those of the service itself are believed.
             answering_thread: seen

@@ -9,7 +9,7 @@ use std::{
 
 use ebpf_probes::abi::watch;
 
-use super::{ConnectionKey, Listeners, PipelineConfig};
+use super::{ConnectionKey, Listener, Listeners, PipelineConfig};
 use crate::{
     clock::ClockAnchor,
     exchange::{Exchange, Role},
@@ -45,15 +45,22 @@ pub(super) struct Namer {
 }
 
 impl Namer {
+    /// Who serves a connection.
+    pub(super) fn listener(&mut self, key: &ConnectionKey) -> Arc<Listener> {
+        let port = key.client_to_server.destination_port;
+        self.listeners.of_port(port)
+    }
+
     pub(super) fn name(
         &mut self,
         key: &ConnectionKey,
+        listener: &Listener,
         carried: &Carried,
         seen: InFlight,
     ) -> Exchange {
         let flow = &key.client_to_server;
-        let listener = self.listeners.of_port(flow.destination_port);
         let outcome = seen.outcome();
+        let duration_ns = seen.ended().since(seen.started);
         let route = seen.path.as_deref().map(|path| {
             self.config
                 .routes
@@ -88,7 +95,7 @@ impl Namer {
         let parent_span_id = parent.or_else(|| carried.client_span(key, seen.ordinal));
         Exchange {
             timestamp: self.anchor.to_unix(seen.started),
-            duration_ns: seen.ended.since(seen.started),
+            duration_ns,
             ttfb_ns: seen.response_started.map(|at| at.since(seen.started)),
             role: if key.side == watch::SERVER {
                 Role::Server

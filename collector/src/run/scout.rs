@@ -13,6 +13,7 @@ use crate::{
     attribution::{
         directory::Directory,
         discovery::{Discovery, PortOwner},
+        process::Processes,
     },
     pipeline::Listeners as _,
     source::{
@@ -65,6 +66,8 @@ pub struct Scout {
     /// Ports that are watched whoever listens.
     wanted: BTreeSet<u16>,
     probes: TlsProbes,
+    /// Looked up for every process with TLS at every look around: hence remembered.
+    processes: Processes,
     owners: BTreeMap<u16, PortOwner>,
 }
 
@@ -87,6 +90,7 @@ impl Scout {
             stop,
             wanted,
             probes: TlsProbes::default(),
+            processes: Processes::default(),
             owners: BTreeMap::new(),
         }
     }
@@ -159,9 +163,10 @@ impl Scout {
         let looked_at = self
             .probes
             .cover(&mut self.source, processes.iter().copied());
-        let command = |process: u32| {
-            crate::attribution::process::read(process)
-                .map_or_else(|| "gone".to_owned(), |process| process.command)
+        let known = &mut self.processes;
+        let mut command = |process: u32| {
+            let process = known.get(process);
+            process.map_or_else(|| "gone".to_owned(), |process| process.command.clone())
         };
         for (process, reading) in looked_at {
             match reading {

@@ -4,38 +4,14 @@ use std::{
     fs::{self, File},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Resource, Rlimit, Signal};
-use weir_testing::{free_port, wait_until};
-
-/// A process that is ended with the test.
-pub(crate) struct Ended(Child);
-
-impl Ended {
-    pub(crate) fn new(command: &mut Command) -> Self {
-        let child = command.spawn();
-        Self(child.unwrap_or_else(|error| panic!("{command:?} is needed: {error}")))
-    }
-
-    /// Asks it to end; true when it then exits with 0.
-    pub(crate) fn terminate(&mut self) -> bool {
-        rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
-        self.0.wait().unwrap().success()
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            self.terminate();
-        }
-    }
-}
+use rustix::process::{Resource, Rlimit};
+use weir_testing::{Ended, free_port, wait_until};
 
 /// A server under test, on both address families of one port.
 pub(crate) struct Server {
@@ -67,7 +43,7 @@ impl Server {
     /// A server in a process of its own, which is told its port.
     pub(crate) fn outside(name: &'static str, command: impl FnOnce(u16) -> Command) -> Self {
         let port = free_port();
-        let process = Ended::new(command(port).stderr(Stdio::null()));
+        let process = Ended::start(command(port).stderr(Stdio::null()));
         let server = Self {
             name,
             port,
@@ -182,7 +158,7 @@ impl Collector {
         for port in &ports {
             command.args(["--port", &port.to_string()]);
         }
-        let process = Ended::new(command.stderr(File::create(&log).unwrap()));
+        let process = Ended::start(command.stderr(File::create(&log).unwrap()));
         wait_until("the collector watching (it needs root and BPF)", || {
             let said = fs::read_to_string(&log).unwrap();
             assert!(!said.contains("ERROR"), "the collector cannot run: {said}");

@@ -167,7 +167,11 @@ pub(crate) fn late_body(target: &Target) -> Vec<Expected> {
         connection.send(&request.head());
         thread::sleep(LATE);
         connection.send_parts(request.body.chunks(900));
-        connection.answered(&request, 200).at_least = LATE;
+        let line = connection.answered(&request, 200);
+        // nginx answers before it has read a body that it has no use for; the clock ends with the answer.
+        if target.cell.server != "nginx" {
+            line.at_least = LATE;
+        }
     }
     connection.close()
 }

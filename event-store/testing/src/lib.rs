@@ -1,9 +1,11 @@
-//! What tests of several rooms need: a real store on a free port, rows to put in, waiting for a condition.
+//! What tests of several rooms need: a real store on a free port, rows to put in, processes that end with the test,
+//! waiting for a condition.
 //!
 //! Only ever a dev-dependency; it panics where a test should fail.
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::missing_panics_doc,
     reason = "helpers of tests fail the test"
 )]
@@ -11,6 +13,7 @@
 use std::{
     net::TcpListener as StdListener,
     path::PathBuf,
+    process::{Child, Command},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +22,7 @@ use event_store::{
     ExchangeRow, SpanRow, Store,
     serve::{Credentials, Engine, serve},
 };
+use rustix::process::{Pid, Signal};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// Where `cargo xtask setup` puts the engine.
@@ -112,6 +116,34 @@ pub fn span(trace_id: &str, id: &str, parent: &str, at_ns: i64) -> SpanRow {
         duration: 1_000_000,
         status_code: "Unset".to_owned(),
         ..SpanRow::default()
+    }
+}
+
+/// A process that is ended with the test: asked, not killed, because a killed nginx leaves its workers behind.
+#[derive(Debug)]
+pub struct Ended(pub Child);
+
+impl Ended {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Self {
+        match command.spawn() {
+            Ok(child) => Self(child),
+            Err(error) => panic!("{command:?} is needed ({error}): cargo xtask setup"),
+        }
+    }
+
+    /// Asks it to end; true when it then exits with 0.
+    pub fn terminate(&mut self) -> bool {
+        rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        self.0.wait().unwrap().success()
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.terminate();
+        }
     }
 }
 
