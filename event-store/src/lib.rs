@@ -7,9 +7,14 @@ mod login;
 mod reads;
 mod rows;
 mod store;
+mod tail;
 
 pub mod serve;
 
 pub use login::StoreLogin;
 pub use rows::{EventRow, ExchangeRow, HealthRow, LastExchangeRow, SpanRow};
 pub use store::{DATABASE, Scope, Store, StoreError, TenantId};
+pub use tail::{
+    PROPERTIES_MAX, PartitionHead, PlannedSlice, PropertyQuestion, PropertyRow, SLICES_MAX, Slice,
+    TEXT_BYTES_MAX, TailRead, TailRow, TailTable,
+};

@@ -5,6 +5,19 @@ use crate::{
     store::{Scope, Store, StoreError},
 };
 
+const EVENTS: &str = "SELECT ?fields FROM events WHERE (? OR tenant_id = ?) \
+     AND timestamp >= fromUnixTimestamp64Nano(?) AND timestamp < fromUnixTimestamp64Nano(?)";
+
+/// Columns are qualified: in WHERE, an alias of the same name would win.
+const EXCHANGES: &str = "SELECT ifNull(e.tenant_id, '') AS tenant_id, assumeNotNull(e.user_id) AS user_id, e.timestamp AS timestamp, \
+     ifNull(e.event, 'http') AS event, e.session_id AS session_id, e.trace_id AS trace_id, \
+     e.status_code AS status_code, e.duration_ns AS duration_ns, \
+     mapConcat(e.attributes, mapFilter((k, v) -> v != '', \
+        map('route', ifNull(e.route, ''), 'method', ifNull(e.method, '')))) AS properties \
+     FROM http_exchanges AS e WHERE (? OR e.tenant_id = ?) \
+     AND e.timestamp >= fromUnixTimestamp64Nano(?) AND e.timestamp < fromUnixTimestamp64Nano(?) \
+     AND e.role = 'server' AND e.user_id IS NOT NULL";
+
 impl Store {
     /// Events of a scope in `[from, to)`, ordered by user and time.
     ///
@@ -30,6 +43,38 @@ impl Store {
             .fetch_all()
             .await
             .map_err(self.error("reading events"))
+    }
+
+    /// Hands over the events of a scope in `[from, to)`, in no order; nothing but the current one is in memory. With
+    /// `every_exchange`, all exchanges of known users are events: named `http` where no rule names them, with route,
+    /// method and status among the properties.
+    ///
+    /// # Errors
+    /// When the store is away or refuses.
+    pub async fn each_event(
+        &self,
+        scope: &Scope,
+        (from_ns, to_ns): (i64, i64),
+        every_exchange: bool,
+        each: &mut (dyn FnMut(EventRow) + Send),
+    ) -> Result<(), StoreError> {
+        let (all, tenant) = scope.binds();
+        let error = self.error("reading events");
+        let statement = if every_exchange { EXCHANGES } else { EVENTS };
+        // The store's times begin with 1970.
+        let query = self.database().query(statement).bind(all).bind(tenant);
+        let query = query.bind(from_ns.max(0)).bind(to_ns.max(0));
+        let mut rows = match query.fetch::<EventRow>() {
+            Ok(rows) => rows,
+            Err(source) => return Err(error(source)),
+        };
+        loop {
+            match rows.next().await {
+                Ok(Some(row)) => each(row),
+                Ok(None) => return Ok(()),
+                Err(source) => return Err(error(source)),
+            }
+        }
     }
 
     /// The last exchange that each of these users (tenant, user) had with the shop, in no order.

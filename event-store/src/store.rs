@@ -17,6 +17,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0002_connection_health",
         include_str!("../migrations/0002_connection_health.sql"),
     ),
+    ("0003_tail", include_str!("../migrations/0003_tail.sql")),
 ];
 
 /// The store did not do what it was asked.
@@ -251,6 +252,6 @@ mod tests {
             .iter()
             .map(|(_, text)| statements(text).count())
             .collect();
-        assert_eq!(counts, [6, 1]);
+        assert_eq!(counts, [6, 1, 1]);
     }
 }

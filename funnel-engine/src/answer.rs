@@ -1,10 +1,12 @@
-//! The result of a funnel: the JSON contract, built from counts and times so that every backend agrees.
+//! The result of a funnel: the JSON contract, built from sums so that every backend agrees.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    figures::{Bin, Latency, Timing, histogram, seconds, timing},
+    definition::{DefinitionError, FunnelDefinition},
+    figures::{Bin, Latency, Timing, histogram, timing},
     service::StepService,
+    tally::{Steps, Sums, Tally},
 };
 
 /// One step.
@@ -14,15 +16,16 @@ pub struct StepResult {
     pub step: usize,
     /// From the definition.
     pub name: String,
-    /// Who reached it.
+    /// Who reached it; of a step that may be skipped, who took it.
     pub count: u64,
-    /// Fraction of the previous step's count; null when that is zero.
+    /// Fraction of the count of the previous step that may not be skipped; null when that is zero.
     pub conversion_from_previous: Option<f64>,
     /// Fraction of the first step's count; null when that is zero.
     pub conversion_from_start: Option<f64>,
-    /// Who reached it and not the next.
+    /// Who reached it and not the next step that may not be skipped; zero for a step that may be skipped.
     pub drop_off: u64,
-    /// Seconds since the previous step; null for the first and when nobody came.
+    /// Seconds since the previous step that may not be skipped; null for the first, for one that may be skipped, and
+    /// when nobody came.
     pub time_from_previous_s: Option<Timing>,
     /// How long the shop took to answer the requests that match this step, whoever made them; null when no
     /// event of the step carries a duration.
@@ -31,11 +34,17 @@ pub struct StepResult {
     /// Failed attempts at this step: events named `<event>.failed`, whoever made them.
     #[serde(default)]
     pub errors: u64,
+    /// Whether it may be skipped.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 /// Seconds from the first to the last step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimeToConvert {
+    /// Arithmetic mean.
+    #[serde(default)]
+    pub mean: f64,
     /// Interpolated median.
     pub median: f64,
     /// Interpolated ninth decile.
@@ -45,87 +54,108 @@ pub struct TimeToConvert {
     pub histogram: Vec<Bin>,
 }
 
+/// The funnel of one value of the breakdown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BreakdownRow {
+    /// The value; several properties joined by `|`; empty for none.
+    pub value: String,
+    /// In order.
+    pub steps: Vec<StepResult>,
+}
+
+/// One bucket of the trend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrendPoint {
+    /// Where it begins: RFC 3339 with the offset of the trend's zone.
+    pub bucket: String,
+    /// Who reached the trend's first step in it.
+    pub entered: u64,
+    /// Who of them went on to the trend's last step.
+    pub converted: u64,
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunnelResult {
     /// In order.
     pub steps: Vec<StepResult>,
+    /// By count of the first step, largest first; empty without a breakdown.
+    #[serde(default)]
+    pub breakdown: Vec<BreakdownRow>,
+    /// Values of the breakdown beyond its limit.
+    #[serde(default)]
+    pub breakdown_omitted: u64,
+    /// In order, without gaps; empty without a trend.
+    #[serde(default)]
+    pub trend: Vec<TrendPoint>,
     /// Null when nobody converted.
     pub time_to_convert_s: Option<TimeToConvert>,
     /// Events looked at.
     pub events_scanned: u64,
-    /// `reference` or `clickhouse`.
+    /// `columnar`, `clickhouse` or `reference`.
     pub backend: String,
     /// How long it took.
     pub elapsed_ms: u64,
 }
 
 impl FunnelResult {
-    /// From the step times (ns) of each user's chosen attempt, one list per user, as long as its level.
-    pub(crate) fn from_attempts(
-        names: &[String],
-        attempts: &[Vec<i64>],
-        events_scanned: u64,
+    /// The answer from what was added up.
+    ///
+    /// # Errors
+    /// When the trend has too many buckets.
+    pub(crate) fn of(
+        definition: &FunnelDefinition,
+        sums: Sums,
         backend: &str,
-    ) -> Self {
-        let counts: Vec<u64> = (1..=names.len())
-            .map(|level| attempts.iter().filter(|times| times.len() >= level).count() as u64)
-            .collect();
-        let gaps = |step: usize| -> Vec<f64> {
-            let pairs = attempts
-                .iter()
-                .filter_map(|times| Some((times.get(step.checked_sub(1)?)?, times.get(step)?)));
-            pairs
-                .map(|(before, after)| seconds(after - before))
-                .collect()
-        };
-        let whole = attempts.iter().filter(|times| times.len() == names.len());
-        let whole: Vec<i64> = whole
-            .filter_map(|times| Some(times.last()? - times.first()?))
-            .collect();
-        let step = |(index, name): (usize, &String)| StepResult {
-            step: index + 1,
-            name: name.clone(),
-            count: 0,
-            conversion_from_previous: None,
-            conversion_from_start: None,
-            drop_off: 0,
-            time_from_previous_s: timing(gaps(index)),
-            latency_ms: None,
-            errors: 0,
-        };
-        let steps = names.iter().enumerate().map(step).collect();
-        let whole_s: Vec<f64> = whole.iter().copied().map(seconds).collect();
-        let time_to_convert_s = timing(whole_s).map(|timing| TimeToConvert {
+    ) -> Result<Self, DefinitionError> {
+        let Sums {
+            steps,
+            mut whole,
+            breakdown,
+            trend,
+            scanned,
+        } = sums;
+        let time_to_convert_s = timing(&mut whole.whole_ns).map(|timing| TimeToConvert {
+            mean: timing.mean,
             median: timing.median,
             p90: timing.p90,
-            histogram: histogram(&whole),
+            histogram: histogram(&whole.whole_ns),
         });
-        let mut result = Self {
-            steps,
+        let mut rows: Vec<(String, Tally)> = breakdown.into_iter().collect();
+        let first = |tally: &Tally| tally.counts.first().copied().unwrap_or(0);
+        // Stable, so that values of equal count stay in the order of their text.
+        rows.sort_by_key(|(_, tally)| std::cmp::Reverse(first(tally)));
+        let limit = definition
+            .breakdown
+            .as_ref()
+            .map_or(0, |breakdown| breakdown.limit);
+        let omitted = rows.len().saturating_sub(limit);
+        rows.truncate(limit);
+        let row = |(value, tally): (String, Tally)| BreakdownRow {
+            value,
+            steps: step_results(definition, &steps, tally),
+        };
+        let points = trend.map(|trend| trend.points(definition.time_range.as_ref()));
+        let point = |(bucket, entered, converted)| TrendPoint {
+            bucket,
+            entered,
+            converted,
+        };
+        Ok(Self {
+            breakdown: rows.into_iter().map(row).collect(),
+            breakdown_omitted: omitted as u64,
+            trend: points
+                .transpose()?
+                .unwrap_or_default()
+                .into_iter()
+                .map(point)
+                .collect(),
+            steps: step_results(definition, &steps, whole),
             time_to_convert_s,
-            events_scanned,
+            events_scanned: scanned,
             backend: backend.to_owned(),
             elapsed_ms: 0,
-        };
-        result.set_counts(&counts);
-        result
-    }
-
-    /// Replaces the counts, with all that follows from them.
-    pub(crate) fn set_counts(&mut self, counts: &[u64]) {
-        let first = counts.first().copied().unwrap_or(0);
-        for (index, step) in self.steps.iter_mut().enumerate() {
-            let count = counts.get(index).copied().unwrap_or(0);
-            let previous = index
-                .checked_sub(1)
-                .and_then(|before| counts.get(before))
-                .copied();
-            step.count = count;
-            step.conversion_from_previous = ratio(count, previous.unwrap_or(count));
-            step.conversion_from_start = ratio(count, first);
-            step.drop_off = count - counts.get(index + 1).copied().unwrap_or(count);
-        }
+        })
     }
 
     /// Adds how the shop served each step.
@@ -142,35 +172,51 @@ impl FunnelResult {
         self.elapsed_ms = elapsed_ms;
         self
     }
+}
 
-    /// A table for a terminal.
-    pub fn to_table(&self) -> String {
-        let mut out = format!(
-            "{:<4} {:<20} {:>10} {:>9} {:>9} {:>10} {:>10} {:>9} {:>8}\n",
-            "step", "name", "count", "prev", "start", "drop-off", "median s", "p95 ms", "failed"
-        );
-        for step in &self.steps {
-            let median = step
-                .time_from_previous_s
-                .map_or_else(|| "-".to_owned(), |timing| format!("{:.3}", timing.median));
-            let p95 = step
-                .latency_ms
-                .map_or_else(|| "-".to_owned(), |latency| format!("{:.1}", latency.p95));
-            let line = format!(
-                "{:<4} {:<20} {:>10} {:>9} {:>9} {:>10} {:>10} {:>9} {:>8}\n",
-                step.step,
-                step.name,
-                step.count,
-                percent(step.conversion_from_previous),
-                percent(step.conversion_from_start),
-                step.drop_off,
-                median,
-                p95,
-                step.errors
-            );
-            out.push_str(&line);
+fn step_results(definition: &FunnelDefinition, steps: &Steps, tally: Tally) -> Vec<StepResult> {
+    let mut results = named(definition);
+    for (result, mut gaps) in results.iter_mut().zip(tally.gaps_ns) {
+        result.time_from_previous_s = timing(&mut gaps);
+    }
+    set_counts(&mut results, steps, &tally.counts);
+    results
+}
+
+/// Steps with their names and nothing else.
+pub(crate) fn named(definition: &FunnelDefinition) -> Vec<StepResult> {
+    let step = |(index, step): (usize, &crate::definition::Step)| StepResult {
+        step: index + 1,
+        name: step.name.clone(),
+        count: 0,
+        conversion_from_previous: None,
+        conversion_from_start: None,
+        drop_off: 0,
+        time_from_previous_s: None,
+        latency_ms: None,
+        errors: 0,
+        optional: step.optional,
+    };
+    definition.steps.iter().enumerate().map(step).collect()
+}
+
+/// Sets the counts, with all that follows from them.
+pub(crate) fn set_counts(results: &mut [StepResult], steps: &Steps, counts: &[u64]) {
+    let first = counts.first().copied().unwrap_or(0);
+    let mut next_required = None;
+    for (index, step) in results.iter_mut().enumerate().rev() {
+        let count = counts.get(index).copied().unwrap_or(0);
+        let previous = steps.previous.get(index).copied().flatten();
+        let before = previous.and_then(|before| counts.get(before)).copied();
+        step.count = count;
+        step.conversion_from_previous = ratio(count, before.unwrap_or(count));
+        step.conversion_from_start = ratio(count, first);
+        if step.optional {
+            step.drop_off = 0;
+        } else {
+            step.drop_off = count - next_required.unwrap_or(count);
+            next_required = Some(count);
         }
-        out
     }
 }
 
@@ -190,31 +236,62 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::{Attempt, Verdict};
+
+    fn answer(json: &str, attempts: impl Iterator<Item = Vec<Option<i64>>>) -> FunnelResult {
+        let definition = FunnelDefinition::parse(json).unwrap();
+        let mut sums = Sums::of(&definition);
+        for times_ns in attempts {
+            let level = times_ns
+                .iter()
+                .rposition(Option::is_some)
+                .map_or(0, |last| last + 1);
+            sums.add(&Verdict {
+                counted: vec![Attempt { level, times_ns }],
+                attempts: Vec::new(),
+            });
+        }
+        FunnelResult::of(&definition, sums, "reference").unwrap()
+    }
 
     #[test]
     fn the_missions_sample_reads_as_it_is_told() {
-        let attempts: Vec<Vec<i64>> = (0..12_480)
-            .map(|user| match user {
-                0..5_640 => vec![0, 1, 2],
-                5_640..9_120 => vec![0, 1],
-                _ => vec![0],
-            })
-            .collect();
-        let names = ["login", "cart", "pay"].map(str::to_owned);
-        let result = FunnelResult::from_attempts(&names, &attempts, 0, "reference");
-        let shown: Vec<String> = result
+        let result = answer(
+            r#"{"name":"x","window":"1d","steps":[{"name":"login","event":"l"},{"name":"cart","event":"c"},{"name":"pay","event":"p"}]}"#,
+            (0..12_480).map(|user| match user {
+                0..5_640 => vec![Some(0), Some(1), Some(2)],
+                5_640..9_120 => vec![Some(0), Some(1), None],
+                _ => vec![Some(0), None, None],
+            }),
+        );
+        let shown = result
             .steps
             .iter()
-            .map(|step| percent(step.conversion_from_previous))
-            .collect();
-        assert_eq!(shown, ["100.0%", "73.1%", "61.8%"]);
-        assert_eq!(
-            result
-                .steps
-                .iter()
-                .map(|step| step.drop_off)
-                .collect::<Vec<_>>(),
-            [3_360, 3_480, 0]
+            .map(|step| percent(step.conversion_from_previous));
+        assert_eq!(shown.collect::<Vec<_>>(), ["100.0%", "73.1%", "61.8%"]);
+        let drop_off = result.steps.iter().map(|step| step.drop_off);
+        assert_eq!(drop_off.collect::<Vec<_>>(), [3_360, 3_480, 0]);
+    }
+
+    #[test]
+    fn a_step_that_may_be_skipped_takes_no_part_in_timings_and_drop_off() {
+        let result = answer(
+            r#"{"name":"x","window":"1d","steps":[{"name":"a","event":"a"},{"name":"b","event":"b","optional":true},{"name":"c","event":"c"}]}"#,
+            [
+                vec![Some(0), Some(1_000_000_000), Some(3_000_000_000)],
+                vec![Some(0), None, Some(5_000_000_000)],
+                vec![Some(0), None, None],
+                vec![Some(0), Some(1_000_000_000), None],
+            ]
+            .into_iter(),
         );
+        let counts: Vec<u64> = result.steps.iter().map(|step| step.count).collect();
+        assert_eq!(counts, [4, 2, 2]);
+        let drop_off: Vec<u64> = result.steps.iter().map(|step| step.drop_off).collect();
+        assert_eq!(drop_off, [2, 0, 0]);
+        assert!(result.steps[1].time_from_previous_s.is_none());
+        let timing = result.steps[2].time_from_previous_s.unwrap();
+        assert!((timing.mean - 4.0).abs() < 1e-12, "since a, not since b");
+        assert_eq!(result.steps[2].conversion_from_previous, Some(0.5));
     }
 }

@@ -1,28 +1,58 @@
 //! Where do buyers drop off? Definitions of funnels, and the engines that answer them.
 //!
-//! Owns: the definition and result types (the JSON contracts), the normative `reference` matcher, and the
-//! ClickHouse push-down. Refuses: sockets of its own and clocks other than those passed in. What a backend
-//! cannot answer it refuses by the JSON path of the part it does not know; it never answers approximately.
+//! Owns: the definition and result types (the JSON contracts), the normative `reference` matcher, the columnar index
+//! and its scan, the ClickHouse push-down, and the choice between them. Refuses: sockets of its own and clocks other
+//! than those passed in. What a backend cannot answer it refuses by the JSON path of the part it does not know; it
+//! never answers approximately.
 
 mod answer;
+mod ask;
+mod calendar;
+mod columnar;
 mod definition;
 mod duration;
 mod event;
+mod event_csv;
+mod event_ndjson;
 mod figures;
+mod from_store;
+pub mod index;
+mod indexed;
+pub mod live;
+pub mod matching;
+mod pattern;
+mod plan;
+mod population;
 mod predicate;
 mod pushdown;
-mod reference;
+pub mod reference;
 mod service;
+mod shape;
+pub mod tail;
+mod tally;
+pub mod why;
+mod written;
 
-pub use answer::{FunnelResult, StepResult, TimeToConvert, percent};
+pub use answer::{BreakdownRow, FunnelResult, StepResult, TimeToConvert, TrendPoint, percent};
+pub use ask::{AskError, Member, Page, Which, ask, members};
+pub use columnar::{
+    ColumnarError, HeapBuilder, HeapError, HeapIndex, Judged, TenantEvents, TenantSegment,
+    run_columnar, visit_subjects, wanted_properties,
+};
 pub use definition::{
-    Count, DefinitionError, Exclusion, FunnelDefinition, Order, Step, StepEvent, TimeRange,
+    Attribution, Breakdown, Count, DefinitionError, Exclusion, FunnelDefinition, HttpMatch,
+    Interval, Mode, Occurrence, Order, StatusMatch, Step, StepEvent, TimeRange, Trend, WeekStart,
 };
 pub use duration::Span;
-pub use event::{Event, EventFileError, EventParts, EventTime, read_csv, read_ndjson};
+pub use event::{Event, EventFileError, EventParts, EventTime, status_class};
+pub use event_csv::{CsvEvents, read_csv};
+pub use event_ndjson::{LINE_BYTES_MAX, NdjsonEvents, read_ndjson};
 pub use figures::{Bin, Latency, Timing};
-pub use predicate::{Condition, Op};
-pub use pushdown::{
-    DroppedUser, Page, PushdownError, dropped_users, require_pushdown, run_on_clickhouse,
-};
-pub use reference::run_reference;
+pub use from_store::{FromStoreError, run_from_store};
+pub use indexed::{IndexedError, StoreIndex, run_on_index};
+pub use plan::{Backend, Events, Plan, plan};
+pub use population::run_reference;
+pub use predicate::{Condition, Op, Test, json_number, text_of};
+pub use pushdown::{PushdownError, explain_clickhouse, require_pushdown, run_on_clickhouse};
+
+pub use shape::{Attempt, Kind, Mark, Range, Shape, Verdict};

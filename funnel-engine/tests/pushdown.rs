@@ -13,7 +13,7 @@ use std::{
 
 use event_store::{ExchangeRow, Scope, Store};
 use funnel_engine::{
-    Event, FunnelDefinition, FunnelResult, Page, dropped_users, run_on_clickhouse, run_reference,
+    Event, FunnelDefinition, FunnelResult, Page, Which, members, run_on_clickhouse, run_reference,
 };
 use weir_testing::{TestStore, exchange};
 
@@ -85,13 +85,12 @@ async fn assert_dropped_fill_the_bars(
     definition: &FunnelDefinition,
     result: &FunnelResult,
 ) {
-    for step in &result.steps {
+    let pages = async |step: usize, which: Which| {
         let mut users = BTreeSet::new();
         for offset in (0..).step_by(50) {
             let page = Page { limit: 50, offset };
-            let found = dropped_users(store, &Scope::Operator, definition, step.step, page)
-                .await
-                .unwrap();
+            let found = members(store, &Scope::Operator, definition, (step, which), page, 1).await;
+            let found = found.unwrap();
             if found.is_empty() {
                 break;
             }
@@ -99,12 +98,19 @@ async fn assert_dropped_fill_the_bars(
                 assert!(users.insert((user.tenant_id, user.user_id)), "listed twice");
             }
         }
-        let stopped = if step.step == result.steps.len() {
-            step.count
-        } else {
-            step.drop_off
-        };
-        assert_eq!(users.len() as u64, stopped, "step {}", step.step);
+        users
+    };
+    for step in &result.steps {
+        let dropped = pages(step.step, Which::Dropped).await;
+        let converted = pages(step.step, Which::Converted).await;
+        assert!(dropped.is_disjoint(&converted));
+        assert_eq!(dropped.len() as u64, step.drop_off, "step {}", step.step);
+        assert_eq!(
+            (dropped.len() + converted.len()) as u64,
+            step.count,
+            "step {}",
+            step.step
+        );
     }
 }
 

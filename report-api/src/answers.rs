@@ -9,9 +9,7 @@ use std::{
 };
 
 use event_store::{Scope, Store, TenantId};
-use funnel_engine::{
-    DefinitionError, FunnelDefinition, FunnelResult, TimeRange, require_pushdown, run_on_clickhouse,
-};
+use funnel_engine::{DefinitionError, FunnelDefinition, FunnelResult, TimeRange, ask};
 use tokio::sync::Mutex;
 
 use crate::{metrics::Metrics, problem::Problem};
@@ -22,6 +20,11 @@ const FRESH: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Answers kept; beyond this, the stale ones are forgotten.
 const KEPT_MAX: usize = 256;
+
+/// Threads of one answer: one per core, because answers are asked once for many watchers.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
 
 /// A funnel on offer.
 #[derive(Clone, Debug)]
@@ -54,7 +57,7 @@ pub struct FunnelFileError {
 /// All `*.json` of a folder, by file name.
 ///
 /// # Errors
-/// The first file that is no definition, or that the store cannot answer.
+/// The first file that is no definition.
 pub fn load_funnels(folder: &Path) -> Result<Vec<Funnel>, FunnelFileError> {
     let wrong = |path: &Path, message: String| FunnelFileError {
         path: path.to_owned(),
@@ -74,7 +77,6 @@ pub fn load_funnels(folder: &Path) -> Result<Vec<Funnel>, FunnelFileError> {
         let text = fs::read_to_string(path).map_err(|error| wrong(path, error.to_string()))?;
         let named = |error: DefinitionError| wrong(path, error.to_string());
         let definition = FunnelDefinition::parse(&text).map_err(named)?;
-        require_pushdown(&definition).map_err(named)?;
         let slug = path.file_stem().and_then(|stem| stem.to_str());
         // `run` is the address that definitions are posted to.
         let slug = slug.filter(|slug| {
@@ -150,7 +152,7 @@ impl Answers {
         scope: &Scope,
     ) -> Result<FunnelResult, Problem> {
         let started = Instant::now();
-        let asked = run_on_clickhouse(&self.store, scope, definition);
+        let asked = ask(&self.store, scope, definition, threads());
         let Ok(result) = tokio::time::timeout(ANSWER_WITHIN, asked).await else {
             return Err(Problem::too_slow());
         };

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use event_store::StoreError;
-use funnel_engine::{DefinitionError, PushdownError};
+use funnel_engine::{AskError, DefinitionError, FromStoreError, PushdownError, why::WhyError};
 use funnel_report::ReportError;
 use serde_json::json;
 
@@ -79,7 +79,7 @@ impl Problem {
         }
     }
 
-    fn internal(error: &dyn std::error::Error) -> Self {
+    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "an answer failed");
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -112,6 +112,33 @@ impl From<PushdownError> for Problem {
         match error {
             PushdownError::Definition(error) => error.into(),
             PushdownError::Store(error) => Self::store_away(&error),
+        }
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Definition(error) => error.into(),
+            AskError::FromStore(FromStoreError::Store(error)) => error.into(),
+            AskError::Pushdown(error) | AskError::FromStore(FromStoreError::Service(error)) => {
+                error.into()
+            }
+            AskError::FromStore(error) => Self {
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                heading: "The funnel is too large",
+                text: error.to_string(),
+                hint: "Ask for a shorter period.",
+            },
+        }
+    }
+}
+
+impl From<WhyError> for Problem {
+    fn from(error: WhyError) -> Self {
+        match error {
+            WhyError::Store(error) => Self::store_away(&error),
+            WhyError::Subject(error) => Self::internal(&error),
         }
     }
 }

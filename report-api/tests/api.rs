@@ -164,6 +164,7 @@ async fn answers_over_a_real_store() {
     let api = Api::over(running.store.clone()).await;
     each_token_sees_its_own_shop(&api).await;
     dropped_buyers_lead_to_their_traces(&api).await;
+    bars_are_made_of_people_and_say_why(&api).await;
     reports_come_in_every_form(&api).await;
     definitions_and_periods_are_checked(&api).await;
     mistakes_are_told_in_the_form_of_their_address(&api).await;
@@ -278,6 +279,47 @@ async fn dropped_buyers_lead_to_their_traces(api: &Api) {
     }
 }
 
+async fn bars_are_made_of_people_and_say_why(api: &Api) {
+    let list = async |path: &str| {
+        let answer = api.json(path, &api.shop1).await;
+        let users = answer["users"].as_array().unwrap().iter();
+        users
+            .map(|user| user["user"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let steps = "/api/v1/funnels/checkout/steps";
+    assert_eq!(list(&format!("{steps}/1/converted")).await, ["a"]);
+    assert_eq!(list(&format!("{steps}/1/dropped")).await.len(), 1);
+    let drivers = api.json(&format!("{steps}/1/drivers"), &api.operator).await;
+    let sides = ["dropped", "converted"].map(|side| drivers[side]["total"].as_u64().unwrap());
+    assert_eq!(sides, [1, 2], "both sides of the first bar");
+    let page = api
+        .get("/console/funnels/checkout/steps/1/why", &api.operator)
+        .await;
+    let page = page.text().await.unwrap();
+    assert!(page.contains("What sets those who left apart"), "{page}");
+    let second = |after: i64| Timestamp::from_second(*START / SECOND + after).unwrap();
+    let periods = format!(
+        "?from={}&to={}&with_from={}&with_to={}",
+        second(-1),
+        second(0),
+        second(0),
+        second(100)
+    );
+    let compared = api
+        .json(
+            &format!("/api/v1/funnels/checkout/compare{periods}"),
+            &api.operator,
+        )
+        .await;
+    let second = &compared["steps"][1]["from_start"]["second"];
+    assert_eq!(
+        (second["count"].as_u64(), second["total"].as_u64()),
+        (Some(2), Some(3)),
+        "{compared}"
+    );
+}
+
 async fn reports_come_in_every_form(api: &Api) {
     for (extension, kind, magic) in [
         ("pdf", "application/pdf", &b"%PDF"[..]),
@@ -325,14 +367,31 @@ async fn definitions_and_periods_are_checked(api: &Api) {
         (status, response.json::<Value>().await.unwrap())
     };
     assert_eq!(counts(&run(FUNNEL).await.1), [2, 1, 0]);
-    let (status, answer) = run(&FUNNEL.replace("\"14d\"", "\"14d\",\"order\":\"strict\"")).await;
+    let bad = FUNNEL.replace("\"14d\"", "\"14d\",\"modes\":[\"strict_order\"]");
+    let (status, answer) = run(&bad).await;
     assert_eq!(status, 422);
     assert!(
         answer["error"]["message"]
             .as_str()
             .unwrap()
-            .starts_with("order: ")
+            .starts_with("modes: ")
     );
+    // What the store cannot answer itself is answered all the same: strict, by requests instead of rules, in parts.
+    let strict = FUNNEL.replace("\"14d\"", "\"14d\",\"order\":\"strict\"");
+    let (status, answer) = run(&strict).await;
+    assert_eq!((status, counts(&answer)), (200, vec![2, 1, 0]));
+    assert_eq!(answer["backend"], "columnar");
+    assert_eq!(
+        answer["steps"][0]["errors"], 1,
+        "the refused login counts here too"
+    );
+    let requests = r#"{"name":"requests","window":"14d","breakdown":{"properties":["session"]},
+        "trend":{"interval":"hour"},"steps":[{"name":"Login","http":{"route":"/login","method":"POST"}},
+        {"name":"Cart","http":{"route":"/cart","status":"2xx"}}]}"#;
+    let (status, answer) = run(requests).await;
+    assert_eq!((status, counts(&answer)), (200, vec![2, 1]));
+    assert_eq!(answer["breakdown"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["trend"][0]["entered"], 2);
     let second = |after: i64| Timestamp::from_second(*START / SECOND + after).unwrap();
     let period = format!("?from={}&to={}", second(0), second(1));
     assert_eq!(

@@ -13,7 +13,7 @@ use crate::shell::{output_of, root, say};
 /// Which rooms a crate may import from. Leaving a crate out here is an error, so that a new one is placed.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("weir-settings", &[]),
-    ("bench-peers", &["event-store"]),
+    ("bench-peers", &["event-store", "funnel-engine"]),
     ("weir-abi", &[]),
     ("ebpf-probes", &["weir-abi"]),
     ("event-store", &[]),

@@ -127,9 +127,9 @@ fn mistakes_say_what_to_do_and_end_with_the_code_of_bad_usage() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| write(folder.path(), name, content);
     let (good, events) = (write("d.json", DEFINITION), write("e.csv", CSV));
-    let strict = write(
-        "strict.json",
-        &DEFINITION.replace("\"1h\"", "\"1h\",\"order\":\"strict\""),
+    let modes = write(
+        "modes.json",
+        &DEFINITION.replace("\"1h\"", "\"1h\",\"modes\":[\"strict_order\"]"),
     );
     let misspelt = write("misspelt.json", &DEFINITION.replace("window", "windw"));
     let broken = write(
@@ -138,12 +138,7 @@ fn mistakes_say_what_to_do_and_end_with_the_code_of_bad_usage() {
     );
     let cut = write("cut.parquet", "PAR1 and no more");
     for (definition, events, code, expected) in [
-        (
-            &strict,
-            Some(&events),
-            2,
-            "order: is part of the format, but no backend answers it yet",
-        ),
+        (&modes, Some(&events), 2, "modes"),
         (&misspelt, Some(&events), 2, "windw"),
         (&good, None, 2, "give --events FILE"),
         (

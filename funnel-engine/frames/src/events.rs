@@ -38,13 +38,23 @@ pub enum ParquetError {
 /// # Errors
 /// See [`ParquetError`].
 pub fn read_parquet(path: &Path) -> Result<Vec<Event>, ParquetError> {
+    parquet_events(path)?.collect()
+}
+
+/// The events of a file, one by one; how many there are is known from the start. The file's columns are in memory.
+///
+/// # Errors
+/// A file that cannot be read or lacks a column; rows that are no events come as errors of the iterator.
+pub fn parquet_events(
+    path: &Path,
+) -> Result<impl ExactSizeIterator<Item = Result<Event, ParquetError>>, ParquetError> {
     let frame = ParquetReader::new(File::open(path)?).finish()?;
     for required in ["user", "ts", "event"] {
         if frame.column(required).is_err() {
             return Err(ParquetError::NoColumn(required));
         }
     }
-    (0..frame.height()).map(|row| event(&frame, row)).collect()
+    Ok((0..frame.height()).map(move |row| event(&frame, row)))
 }
 
 fn event(frame: &DataFrame, row: usize) -> Result<Event, ParquetError> {
@@ -52,14 +62,7 @@ fn event(frame: &DataFrame, row: usize) -> Result<Event, ParquetError> {
         row: row + 1,
         message,
     };
-    let mut parts = EventParts {
-        user: None,
-        time: None,
-        event: None,
-        session: None,
-        tenant: None,
-        properties: BTreeMap::new(),
-    };
+    let mut parts = EventParts::default();
     for column in frame.columns() {
         let value = column.get(row)?;
         match column.name().as_str() {

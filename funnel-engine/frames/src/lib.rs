@@ -6,5 +6,5 @@
 mod events;
 mod table;
 
-pub use events::{ParquetError, read_parquet};
+pub use events::{ParquetError, parquet_events, read_parquet};
 pub use table::{Column, to_parquet};

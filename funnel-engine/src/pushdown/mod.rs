@@ -7,10 +7,12 @@ use event_store::{Scope, Store, TenantId};
 use serde::Deserialize;
 
 use crate::{
-    answer::{FunnelResult, StepResult, TimeToConvert},
-    definition::{DefinitionError, FunnelDefinition},
+    answer::{FunnelResult, StepResult, TimeToConvert, set_counts},
+    ask::{Member, Page, Which},
+    definition::{Count, DefinitionError, FunnelDefinition, Occurrence, Order},
     figures::{Latency, Timing, bins},
     service::{FAILED_SUFFIX, StepService},
+    tally,
 };
 
 /// A funnel that ClickHouse could not answer.
@@ -41,25 +43,15 @@ struct Service {
     errors: Vec<u64>,
 }
 
-/// A user whose furthest attempt ended at a step.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, clickhouse::Row)]
-pub struct DroppedUser {
-    /// Whose shop; empty when the events do not say.
-    pub tenant_id: String,
-    /// Who.
-    pub user_id: String,
-    /// When the step was reached, nanoseconds since 1970 UTC.
-    #[serde(rename = "stopped_at")]
-    pub stopped_at_ns: i64,
-}
-
-/// A part of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// At most this many.
-    pub limit: u64,
-    /// After this many.
-    pub offset: u64,
+impl Service {
+    fn into_steps(self) -> Vec<StepService> {
+        let figures = self.means.into_iter().zip(self.p95s).zip(self.errors);
+        let step = |((mean, p95), errors): ((f64, f64), u64)| StepService {
+            latency_ms: mean.is_finite().then_some(Latency { mean, p95 }),
+            errors,
+        };
+        figures.map(step).collect()
+    }
 }
 
 /// Answers a funnel over the store's events of a scope.
@@ -79,29 +71,55 @@ pub async fn run_on_clickhouse(
     let service = question.failed_names(question.names(client.query(&service)));
     let (sums, service): (Sums, Service) =
         tokio::try_join!(sums.fetch_one(), question.filter(service).fetch_one())?;
-    Ok(result(definition, &sums, &service))
+    Ok(result(definition, &sums, service)?)
 }
 
-/// Users who reached `step` (counted from 1) and no further, the latest first.
-///
-/// # Errors
-/// See [`PushdownError`].
-pub async fn dropped_users(
+/// How the shop served each step, whoever asked; `None` where steps have conditions or share names, which the
+/// statement does not tell apart.
+pub(crate) async fn service_in_store(
     store: &Store,
     scope: &Scope,
     definition: &FunnelDefinition,
-    step: usize,
+) -> Result<Option<Vec<StepService>>, PushdownError> {
+    let Ok(steps) = step_names(definition) else {
+        return Ok(None);
+    };
+    let question = Question {
+        steps,
+        window_ns: definition.window.nanoseconds(),
+        tenant: scope.tenant(),
+        time_range: time_range(definition),
+    };
+    let statement = statement::service(question.steps.len());
+    let query = question.failed_names(question.names(store.database().query(&statement)));
+    let service: Service = question.filter(query).fetch_one().await?;
+    Ok(Some(service.into_steps()))
+}
+
+/// Who is behind the bar of a step (counted from 1), or behind its drop-off: the latest first.
+pub(crate) async fn members_on_clickhouse(
+    store: &Store,
+    scope: &Scope,
+    definition: &FunnelDefinition,
+    (step, which): (usize, Which),
     page: Page,
-) -> Result<Vec<DroppedUser>, PushdownError> {
+) -> Result<Vec<Member>, PushdownError> {
     let question = Question::new(scope, definition)?;
-    let dropped = statement::dropped(question.steps.len(), question.window_ns);
-    let query = question.filter(question.names(store.database().query(&dropped)));
-    Ok(query
-        .bind(step)
+    let steps = question.steps.len();
+    let members = statement::members(steps, question.window_ns, step);
+    let query = question.filter(question.names(store.database().query(&members)));
+    let (least, most) = match which {
+        Which::Dropped if step < steps => (step, step),
+        // Nobody drops at the last step.
+        Which::Dropped => (1, 0),
+        Which::Converted => ((step + 1).min(steps), steps),
+    };
+    let query = query
+        .bind(least)
+        .bind(most)
         .bind(page.limit)
-        .bind(page.offset)
-        .fetch_all()
-        .await?)
+        .bind(page.offset);
+    Ok(query.fetch_all().await?)
 }
 
 /// Whether the store can answer a definition.
@@ -109,8 +127,33 @@ pub async fn dropped_users(
 /// # Errors
 /// The part that it cannot, by JSON path.
 pub fn require_pushdown(definition: &FunnelDefinition) -> Result<(), DefinitionError> {
-    definition.require_supported()?;
+    require_shape(definition)?;
     step_names(definition).map(drop)
+}
+
+/// The statement that answers a definition for all tenants, with its parameters written out for reading.
+///
+/// # Errors
+/// The part that the store cannot answer, by JSON path.
+pub fn explain_clickhouse(definition: &FunnelDefinition) -> Result<String, DefinitionError> {
+    let question = Question::new(&Scope::Operator, definition)?;
+    let statement = statement::funnel(question.steps.len(), question.window_ns);
+    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    let names = question.steps.iter().map(|names| {
+        let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+        format!("[{}]", names.join(", "))
+    });
+    let (from, to) = question.time_range;
+    let filter = ["1".to_owned(), quoted(""), from.to_string(), to.to_string()];
+    let mut parameters = names.chain(filter);
+    let mut text = String::new();
+    for part in statement.split_inclusive('?') {
+        text.push_str(part.strip_suffix('?').unwrap_or(part));
+        if part.ends_with('?') {
+            text.push_str(&parameters.next().unwrap_or_default());
+        }
+    }
+    Ok(text)
 }
 
 /// What all statements of one definition bind.
@@ -123,7 +166,7 @@ struct Question<'a> {
 
 impl<'a> Question<'a> {
     fn new(scope: &'a Scope, definition: &'a FunnelDefinition) -> Result<Self, DefinitionError> {
-        definition.require_supported()?;
+        require_shape(definition)?;
         Ok(Self {
             steps: step_names(definition)?,
             window_ns: definition.window.nanoseconds(),
@@ -157,11 +200,50 @@ impl<'a> Question<'a> {
     }
 }
 
+/// Refuses the parts that no statement is written for.
+fn require_shape(definition: &FunnelDefinition) -> Result<(), DefinitionError> {
+    let refused = |path: &str| {
+        Err(DefinitionError {
+            path: path.to_owned(),
+            message: "is not pushed down to ClickHouse; the columnar backend answers it".to_owned(),
+        })
+    };
+    if definition.order != Order::Ordered {
+        return refused("order");
+    }
+    if definition.count != Count::Users {
+        return refused("count");
+    }
+    for (index, step) in definition.steps.iter().enumerate() {
+        if step.optional {
+            return refused(&format!("steps[{index}].optional"));
+        }
+        if step.occurrence != Occurrence::Any {
+            return refused(&format!("steps[{index}].occurrence"));
+        }
+        if step.http.is_some() {
+            return refused(&format!("steps[{index}].http"));
+        }
+    }
+    match (
+        definition.exclusions.is_empty(),
+        &definition.breakdown,
+        &definition.trend,
+    ) {
+        (false, _, _) => refused("exclusions"),
+        (_, Some(_), _) => refused("breakdown"),
+        (_, _, Some(_)) => refused("trend"),
+        _ => Ok(()),
+    }
+}
+
 /// The event names of each step; steps must not share any, because then one event could fill two.
 fn step_names(definition: &FunnelDefinition) -> Result<Vec<Vec<&str>>, DefinitionError> {
     let refused = |path: String, what: &str| DefinitionError {
         path,
-        message: format!("{what} is not pushed down to ClickHouse; use the reference backend"),
+        message: format!(
+            "{what} is not pushed down to ClickHouse; the columnar backend answers it"
+        ),
     };
     if !definition.conditions.is_empty() {
         return Err(refused("where".to_owned(), "a global condition"));
@@ -205,7 +287,11 @@ fn time_range(definition: &FunnelDefinition) -> (i64, i64) {
         })
 }
 
-fn result(definition: &FunnelDefinition, sums: &Sums, service: &Service) -> FunnelResult {
+fn result(
+    definition: &FunnelDefinition,
+    sums: &Sums,
+    service: Service,
+) -> Result<FunnelResult, DefinitionError> {
     let timing = |index: usize| -> Option<Timing> {
         let (mean, median, p90) = (
             sums.means.get(index)?,
@@ -218,31 +304,25 @@ fn result(definition: &FunnelDefinition, sums: &Sums, service: &Service) -> Funn
             p90: *p90,
         })
     };
-    let names: Vec<String> = definition
-        .steps
-        .iter()
-        .map(|step| step.name.clone())
-        .collect();
-    let mut result = FunnelResult::from_attempts(&names, &[], sums.scanned, "clickhouse");
-    result.set_counts(&sums.counts);
+    let nothing = tally::Sums::of(definition);
+    let mut result = FunnelResult::of(definition, nothing, "clickhouse")?;
+    result.events_scanned = sums.scanned;
+    set_counts(
+        &mut result.steps,
+        &tally::Steps::of(definition),
+        &sums.counts,
+    );
     let later = result.steps.iter_mut().enumerate().skip(1);
     later.for_each(|(index, step): (usize, &mut StepResult)| {
         step.time_from_previous_s = timing(index);
     });
     // The first slot of the timing columns holds the whole way.
     result.time_to_convert_s = timing(0).map(|timing| TimeToConvert {
+        mean: timing.mean,
         median: timing.median,
         p90: timing.p90,
         histogram: bins(&sums.bins),
     });
-    let figures = service.means.iter().zip(&service.p95s).zip(&service.errors);
-    let figures = figures.map(|((mean, p95), errors)| StepService {
-        latency_ms: mean.is_finite().then_some(Latency {
-            mean: *mean,
-            p95: *p95,
-        }),
-        errors: *errors,
-    });
-    result.set_service(&figures.collect::<Vec<_>>());
-    result
+    result.set_service(&service.into_steps());
+    Ok(result)
 }

@@ -34,12 +34,16 @@ pub(super) fn funnel(steps: usize, window_ns: i64) -> String {
     )
 }
 
-/// Users whose chosen attempt ends at a level. Binds: as [`funnel`], then level, limit, offset.
-pub(super) fn dropped(steps: usize, window_ns: i64) -> String {
+/// Users whose chosen attempt ends between two levels, and when it reached `step` and the one after.
+/// Binds: as [`funnel`], then least and most level, limit, offset.
+pub(super) fn members(steps: usize, window_ns: i64, step: usize) -> String {
+    let next = step + 1;
     format!(
-        "SELECT tenant_id, user_id, best[level] AS stopped_at FROM ({})
-        WHERE level = ? ORDER BY stopped_at DESC, tenant_id, user_id LIMIT ? OFFSET ?",
-        attempts(steps, window_ns)
+        "SELECT tenant_id, user_id, best[1] AS started_at_ns, best[{step}] AS reached_at_ns,
+            if(level >= {next}, toNullable(best[{next}]), NULL) AS next_at_ns
+        FROM ({attempts})
+        WHERE level >= ? AND level <= ? ORDER BY reached_at_ns DESC, tenant_id, user_id LIMIT ? OFFSET ?",
+        attempts = attempts(steps, window_ns)
     )
 }
 

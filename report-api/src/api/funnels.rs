@@ -9,9 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use event_store::{LastExchangeRow, Scope};
-use funnel_engine::{
-    FunnelDefinition, FunnelResult, Page, TimeRange, dropped_users as ask_dropped,
-};
+use funnel_engine::{FunnelDefinition, FunnelResult, Page, TimeRange, Which, members};
 use funnel_report::{Report, ReportFormat};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,14 +17,14 @@ use serde_json::{Value, json};
 
 use crate::{
     access::Viewer,
-    answers::Funnel,
+    answers::{Funnel, threads},
     extract::{Asking, Param},
     problem::Problem,
     server::App,
 };
 
 /// Users of one page of a list.
-pub(crate) const DROPPED_MAX: u64 = 100;
+pub(crate) const PAGE_MAX: u64 = 100;
 
 /// `?from=&to=`, RFC 3339: instead of the definition's own time range.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -53,12 +51,13 @@ impl Part {
     }
 }
 
-/// A user who stopped at a step, and what they did last.
+/// A user who is counted at a step, and what they did last.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Dropped {
+pub(crate) struct Buyer {
     pub(crate) tenant: String,
     pub(crate) user: String,
     pub(crate) stopped_at: Timestamp,
+    pub(crate) went_on_at: Option<Timestamp>,
     pub(crate) last_seen: Option<Timestamp>,
     pub(crate) last_request: Option<String>,
     pub(crate) last_status: Option<u16>,
@@ -198,29 +197,56 @@ pub(super) async fn dropped_users(
     Param((slug, step)): Param<(String, usize)>,
     Asking(part): Asking<Part>,
 ) -> Result<Json<Value>, Problem> {
+    users(&viewer, &app, (&slug, step), Which::Dropped, &part).await
+}
+
+pub(super) async fn converted_users(
+    viewer: Viewer,
+    State(app): State<App>,
+    Param((slug, step)): Param<(String, usize)>,
+    Asking(part): Asking<Part>,
+) -> Result<Json<Value>, Problem> {
+    users(&viewer, &app, (&slug, step), Which::Converted, &part).await
+}
+
+async fn users(
+    viewer: &Viewer,
+    app: &App,
+    (slug, step): (&str, usize),
+    which: Which,
+    part: &Part,
+) -> Result<Json<Value>, Problem> {
     let page = Page {
-        limit: part.limit.unwrap_or(DROPPED_MAX).min(DROPPED_MAX),
+        limit: part.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX),
         offset: part.offset.unwrap_or(0),
     };
-    let definition = app.funnel(&slug)?.over(part.asked().time_range()?.as_ref());
-    let users = dropped(&app, &viewer.scope, &definition, step, page).await?;
+    let definition = app.funnel(slug)?.over(part.asked().time_range()?.as_ref());
+    let users = buyers(app, &viewer.scope, &definition, (step, which), page).await?;
     Ok(Json(
         json!({ "step": step, "offset": page.offset, "users": users }),
     ))
 }
 
-/// Who reached a step and no further, the latest first, each with their last exchange.
-pub(crate) async fn dropped(
+/// Who is behind the bar of a step or behind its drop-off, the latest first, each with their last exchange.
+pub(crate) async fn buyers(
     app: &App,
     scope: &Scope,
     definition: &FunnelDefinition,
-    step: usize,
+    (step, which): (usize, Which),
     page: Page,
-) -> Result<Vec<Dropped>, Problem> {
+) -> Result<Vec<Buyer>, Problem> {
     if !(1..=definition.steps.len()).contains(&step) {
         return Err(Problem::not_found("step"));
     }
-    let users = ask_dropped(&app.store, scope, definition, step, page).await?;
+    let users = members(
+        &app.store,
+        scope,
+        definition,
+        (step, which),
+        page,
+        threads(),
+    )
+    .await?;
     if users.is_empty() {
         return Ok(Vec::new());
     }
@@ -237,10 +263,11 @@ pub(crate) async fn dropped(
         .collect();
     let joined = users.iter().map(|user| {
         let last = last.get(&(user.tenant_id.as_str(), user.user_id.as_str()));
-        Dropped {
+        Buyer {
             tenant: user.tenant_id.clone(),
             user: user.user_id.clone(),
-            stopped_at: timestamp(user.stopped_at_ns),
+            stopped_at: timestamp(user.reached_at_ns),
+            went_on_at: user.next_at_ns.map(timestamp),
             last_seen: last.map(|row| timestamp(row.at)),
             last_request: last.and_then(|row| request(row)),
             last_status: last.and_then(|row| row.last_status),

@@ -2,6 +2,7 @@
 
 mod funnels;
 mod traces;
+mod why;
 
 use axum::{
     Router,
@@ -10,8 +11,9 @@ use axum::{
 
 use crate::server::App;
 
-pub(crate) use funnels::{Asked, DROPPED_MAX, Dropped, Part, dropped, timestamp};
+pub(crate) use funnels::{Asked, Buyer, PAGE_MAX, Part, buyers, timestamp};
 pub(crate) use traces::read_trace;
+pub(crate) use why::driver_table;
 
 /// The routes.
 pub(crate) fn router() -> Router<App> {
@@ -24,5 +26,14 @@ pub(crate) fn router() -> Router<App> {
             "/api/v1/funnels/{slug}/steps/{step}/dropped",
             get(funnels::dropped_users),
         )
+        .route(
+            "/api/v1/funnels/{slug}/steps/{step}/converted",
+            get(funnels::converted_users),
+        )
+        .route(
+            "/api/v1/funnels/{slug}/steps/{step}/drivers",
+            get(why::drivers),
+        )
+        .route("/api/v1/funnels/{slug}/compare", get(why::compare))
         .route("/api/v1/traces/{trace_id}", get(traces::trace))
 }

@@ -1,13 +1,13 @@
 //! Who stopped at a step: the way from a drop-off to traces.
 
 use axum::{extract::State, response::Html};
-use funnel_engine::Page as Window;
+use funnel_engine::{Page as Window, Which};
 use funnel_report::grouped;
 
 use super::{Page, PageProblem, funnel_url, html, words};
 use crate::{
     access::PageViewer,
-    api::{DROPPED_MAX, Dropped, Part, dropped},
+    api::{Buyer as Dropped, PAGE_MAX, Part, buyers},
     extract::{Asking, Param},
     problem::Problem,
     server::App,
@@ -26,6 +26,7 @@ struct DroppedPage {
     of: String,
     buyers: Vec<Buyer>,
     next_url: Option<String>,
+    why_url: String,
 }
 
 struct Buyer {
@@ -52,15 +53,23 @@ pub(super) async fn page(
     let here = step
         .checked_sub(1)
         .and_then(|index| result.steps.get(index));
-    let (Some(here), Some(next)) = (here, result.steps.get(step)) else {
+    let next = result.steps.iter().skip(step).find(|step| !step.optional);
+    let (Some(here), Some(next)) = (here, next) else {
         return Err(Problem::not_found("step").into());
     };
     let window = Window {
-        limit: DROPPED_MAX,
+        limit: PAGE_MAX,
         offset,
     };
     let definition = funnel.over(asked.time_range()?.as_ref());
-    let users = dropped(&app, &viewer.scope, &definition, step, window).await?;
+    let users = buyers(
+        &app,
+        &viewer.scope,
+        &definition,
+        (step, Which::Dropped),
+        window,
+    )
+    .await?;
     let seen = offset.saturating_add(users.len() as u64);
     let url = funnel_url(&slug);
     html(&DroppedPage {
@@ -81,6 +90,7 @@ pub(super) async fn page(
             let joint = if period.is_empty() { '?' } else { '&' };
             format!("{url}/steps/{step}{period}{joint}offset={seen}")
         }),
+        why_url: format!("{url}/steps/{step}/why{}", asked.query()),
         funnel_url: format!("{url}{}", asked.query()),
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Html};
-use funnel_engine::{FunnelResult, StepResult, percent};
+use funnel_engine::{BreakdownRow, FunnelResult, StepResult, TrendPoint, percent};
 use funnel_report::{Report, ReportFormat, duration_label, grouped};
 use jiff::Timestamp;
 
@@ -15,6 +15,9 @@ use crate::{
     extract::{Asking, Param},
     server::App,
 };
+
+/// Buckets of the trend that fit on a page; the API has all.
+const BUCKETS_SHOWN: usize = 62;
 
 #[derive(askama::Template)]
 #[template(path = "funnel.html")]
@@ -45,8 +48,28 @@ pub(super) struct FunnelView {
     tiles: Vec<Tile>,
     steps: Vec<StepView>,
     histogram: Vec<Bar>,
+    breakdown: Vec<ValueView>,
+    breakdown_note: String,
+    trend: Vec<TrendView>,
     updated: String,
     empty: bool,
+}
+
+/// The funnel of one value of the breakdown.
+struct ValueView {
+    value: String,
+    counts: Vec<String>,
+    width: String,
+    conversion: String,
+}
+
+/// One bucket of the trend: a bar for who entered, and in it one for who converted.
+struct TrendView {
+    label: String,
+    entered: String,
+    converted: String,
+    height: String,
+    converted_height: String,
 }
 
 struct Tile {
@@ -144,9 +167,60 @@ pub(super) fn view(funnel: &Funnel, asked: &Asked, result: &Arc<FunnelResult>) -
                 height: words::width(bin.count * 85, highest * 100),
             })
             .collect(),
+        breakdown: breakdown(result),
+        breakdown_note: match result.breakdown_omitted {
+            0 => String::new(),
+            omitted => format!("and {} more", words::counted(omitted, "value", "values")),
+        },
+        trend: trend(result),
         updated: format!("Updated {}", Timestamp::now().strftime("%H:%M:%S UTC")),
         empty: first == 0,
     }
+}
+
+fn breakdown(result: &FunnelResult) -> Vec<ValueView> {
+    let first = |steps: &[StepResult]| steps.first().map_or(0, |step| step.count);
+    let most = result
+        .breakdown
+        .iter()
+        .map(|row| first(&row.steps))
+        .max()
+        .unwrap_or(0);
+    let view = |row: &BreakdownRow| ValueView {
+        value: if row.value.is_empty() {
+            "(none)".to_owned()
+        } else {
+            row.value.clone()
+        },
+        counts: row.steps.iter().map(|step| grouped(step.count)).collect(),
+        width: words::width(first(&row.steps), most),
+        conversion: percent(row.steps.last().and_then(|step| step.conversion_from_start)),
+    };
+    result.breakdown.iter().map(view).collect()
+}
+
+fn trend(result: &FunnelResult) -> Vec<TrendView> {
+    let most = result
+        .trend
+        .iter()
+        .map(|point| point.entered)
+        .max()
+        .unwrap_or(0);
+    let view = |point: &TrendPoint| TrendView {
+        // The day, and the hour where it says something.
+        label: point
+            .bucket
+            .get(..16)
+            .unwrap_or(&point.bucket)
+            .replace('T', " ")
+            .replace(" 00:00", ""),
+        entered: grouped(point.entered),
+        converted: grouped(point.converted),
+        height: words::width(point.entered * 85, most * 100),
+        converted_height: words::width(point.converted * 85, most * 100),
+    };
+    let skipped = result.trend.len().saturating_sub(BUCKETS_SHOWN);
+    result.trend.iter().skip(skipped).map(view).collect()
 }
 
 fn tiles(report: &Report, result: &FunnelResult) -> Vec<Tile> {

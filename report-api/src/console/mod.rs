@@ -5,6 +5,7 @@ mod funnel;
 mod live;
 mod login;
 mod trace;
+mod why;
 mod words;
 
 use axum::{
@@ -32,6 +33,7 @@ pub(crate) fn router() -> Router<App> {
         .route("/console/funnels/{slug}", get(funnel::page))
         .route("/console/funnels/{slug}/live", get(live::events))
         .route("/console/funnels/{slug}/steps/{step}", get(dropped::page))
+        .route("/console/funnels/{slug}/steps/{step}/why", get(why::page))
         .route("/console/traces/{trace_id}", get(trace::page))
         .fallback(nothing_here)
 }

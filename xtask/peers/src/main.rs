@@ -2,6 +2,7 @@
 //!
 //! Each prints one JSON object. None of it is shipped.
 
+mod funnel;
 mod ingest;
 mod load;
 mod scan;
@@ -39,6 +40,8 @@ enum Command {
     Load(load::LoadArgs),
     /// A plain pass over a recording of the collector.
     Scan(scan::ScanArgs),
+    /// The columnar index of a store, built and asked.
+    Funnel(funnel::FunnelArgs),
     /// Made-up exchanges into a store, as fast as it takes them.
     Ingest(ingest::IngestArgs),
 }
@@ -61,6 +64,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve { listen, work_us } => return serve(listen, work_us).await,
         Command::Load(args) => load::run(&args)?,
         Command::Scan(args) => scan::run(&args)?,
+        Command::Funnel(args) => funnel::run(&args).await?,
         Command::Ingest(args) => ingest::run(&args).await?,
     };
     writeln!(std::io::stdout(), "{figures}").context("while printing the figures")

@@ -6,6 +6,7 @@ mod baseline;
 mod capture;
 mod decode;
 mod first_funnel;
+mod funnel;
 mod ingest;
 mod load;
 mod measure;
@@ -33,7 +34,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// capture, decode, steady, ingest, first-funnel, size, or all of them.
+    /// capture, decode, steady, ingest, funnel, first-funnel, size, or all of them.
     #[arg(default_value = "all")]
     name: String,
     /// Rounds, in which the sides compared take turns (capture, decode).
@@ -42,13 +43,17 @@ pub(crate) struct BenchArgs {
     /// Seconds of load per turn (capture).
     #[arg(long, default_value_t = 3)]
     seconds: u32,
+    /// Events of each of the two shops (funnel).
+    #[arg(long, default_value_t = 20_000_000)]
+    events: u64,
 }
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "capture",
     "decode",
     "steady",
     "ingest",
+    "funnel",
     "first-funnel",
     "size",
 ];
@@ -70,6 +75,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             "decode" => decode::run(args)?,
             "steady" => steady::run()?,
             "ingest" => ingest::run()?,
+            "funnel" => funnel::run(args.events)?,
             "first-funnel" => first_funnel::run()?,
             _ => size::run()?,
         };
