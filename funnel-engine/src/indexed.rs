@@ -12,7 +12,7 @@ use crate::{
     definition::{DefinitionError, FunnelDefinition},
     index::{
         Batch, EventRow, Index, IndexError, PropertiesError, PropertyBuilder, PropertyColumn, Row,
-        Segment, Snapshot, Source, Tenant,
+        Segment, Snapshot, Source, Tenant, Thrift,
     },
     tail::{Cursor, HotBatch, IndexFailure, IndexWriter},
 };
@@ -70,12 +70,12 @@ impl StoreIndex {
         &self.0
     }
 
-    /// Merges segments until nothing is left to merge.
+    /// Merges segments until nothing is left to merge, for when nothing more is expected soon.
     ///
     /// # Errors
     /// See [`Index::compact`].
     pub fn compact(&mut self) -> Result<(), IndexError> {
-        while self.0.compact(u64::MAX)?.more {}
+        while self.0.compact(u64::MAX, Thrift::Whole)?.more {}
         Ok(())
     }
 
@@ -221,8 +221,9 @@ impl IndexWriter for StoreIndex {
             });
         }
         self.0.append(taken, &cursor)?;
+        let budget = events.saturating_mul(MERGED_PER_EVENT);
         // The events are stored whatever becomes of merging, which comes again with the next batch.
-        if let Err(error) = self.0.compact(events.saturating_mul(MERGED_PER_EVENT)) {
+        if let Err(error) = self.0.compact(budget, Thrift::Amortised) {
             tracing::warn!(%error, "segments of the index were not merged");
         }
         Ok(())

@@ -69,13 +69,13 @@ impl Tally {
 
     /// Adds what one subject counts for.
     pub(crate) fn add(&mut self, steps: &Steps, attempt: &Attempt) {
-        for (index, count) in self.counts.iter_mut().enumerate() {
-            let optional = steps.optional.get(index).copied().unwrap_or(false);
-            let reached = index < attempt.level;
-            *count += u64::from(reached && (!optional || attempt.time(index).is_some()));
+        let optional = |index: usize| steps.optional.get(index).copied().unwrap_or(false);
+        // Few get far: what lies behind an attempt's level costs nothing.
+        for (index, count) in self.counts.iter_mut().enumerate().take(attempt.level) {
+            *count += u64::from(!optional(index) || attempt.time(index).is_some());
         }
-        for (index, gaps) in self.gaps_ns.iter_mut().enumerate() {
-            if steps.optional.get(index).copied().unwrap_or(false) || index >= attempt.level {
+        for (index, gaps) in self.gaps_ns.iter_mut().enumerate().take(attempt.level) {
+            if optional(index) {
                 continue;
             }
             let before = steps.previous.get(index).copied().flatten();
@@ -89,14 +89,29 @@ impl Tally {
         }
     }
 
+    /// Adds a subject that reached the first step and no other.
+    pub(crate) fn add_entered(&mut self) {
+        if let Some(count) = self.counts.first_mut() {
+            *count += 1;
+        }
+    }
+
     /// Adds another thread's share.
     pub(crate) fn merge(&mut self, other: Self) {
         let counts = self.counts.iter_mut().zip(other.counts);
         counts.for_each(|(count, more)| *count += more);
         let gaps = self.gaps_ns.iter_mut().zip(other.gaps_ns);
-        gaps.for_each(|(gaps, more)| gaps.extend(more));
-        self.whole_ns.extend(other.whole_ns);
+        gaps.for_each(|(gaps, more)| append(gaps, more));
+        append(&mut self.whole_ns, other.whole_ns);
     }
+}
+
+/// Joins lists whose order does not matter: the shorter one moves.
+fn append(list: &mut Vec<i64>, mut other: Vec<i64>) {
+    if list.len() < other.len() {
+        std::mem::swap(list, &mut other);
+    }
+    list.extend(other);
 }
 
 /// Who entered and who converted, per bucket.

@@ -118,19 +118,16 @@ impl<'a> Gatherer<'a> {
                 break;
             }
             let block = segment.segment.block(number, &mut scratch)?;
-            let mut end = 0_u32;
-            for (user, next) in block.users.iter().zip(block.ends) {
-                let run = end..*next;
-                end = *next;
-                if *user < from || Some(*user) == self.source.nobody && !self.wants_sessions {
+            for (user, run) in scratch.runs() {
+                if user < from || Some(user) == self.source.nobody && !self.wants_sessions {
                     continue;
                 }
-                if *user >= to {
+                if user >= to {
                     break;
                 }
-                self.scanned += u64::from(run.end - run.start);
+                self.scanned += run.len() as u64;
                 if self.may_enter(&block, run.clone()) {
-                    self.run(index, &block, (*user, run), (values, sessions));
+                    self.run(index, &block, (user, run), (values, sessions));
                 }
             }
         }
@@ -139,10 +136,10 @@ impl<'a> Gatherer<'a> {
     }
 
     /// Whether a user may have an event of the first step in a run, or elsewhere.
-    fn may_enter(&self, block: &Block<'_>, mut run: Range<u32>) -> bool {
+    fn may_enter(&self, block: &Block<'_>, mut run: Range<usize>) -> bool {
         self.first.as_ref().is_none_or(|first| {
             run.any(|event| {
-                let code = usize::from(block.codes.get(event as usize));
+                let code = usize::from(block.codes.get(event));
                 first.get(code).copied().unwrap_or(false)
             })
         })
@@ -153,7 +150,7 @@ impl<'a> Gatherer<'a> {
         &mut self,
         index: usize,
         block: &Block<'_>,
-        (user, run): (u32, Range<u32>),
+        (user, run): (u32, Range<usize>),
         (values, sessions): (&mut Values, &mut Values),
     ) {
         let (Some(segment), Some(tables)) =
@@ -162,12 +159,12 @@ impl<'a> Gatherer<'a> {
             return;
         };
         for event in run {
-            let position = block.first_event + u64::from(event);
-            let at_ns = block.times.get(event as usize);
+            let position = block.first_event + event as u64;
+            let at_ns = block.times.get(event);
             for (code, column) in self.codes.iter_mut().zip(&segment.columns) {
                 *code = column.map_or(0, |column| column.code(position));
             }
-            let name = block.codes.get(event as usize);
+            let name = block.codes.get(event);
             let (kind, named) = self.rules.judge(name, &self.codes, tables);
             let in_range = self.time_range.0 <= at_ns && at_ns < self.time_range.1;
             let kind = kind.filter(|_| in_range);

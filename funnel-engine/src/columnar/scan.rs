@@ -33,6 +33,12 @@ pub(super) trait Collect: Send {
     fn wants_values(&self) -> bool {
         false
     }
+    /// A subject that reached the first step and no other, when [`Self::wants_times`] is false.
+    fn entered(&mut self) {}
+    /// Whether it matters who entered and when, and not only how many.
+    fn wants_times(&self) -> bool {
+        true
+    }
     /// Events read, and the values met, when a thread is done.
     fn done(&mut self, scanned: u64, values: Values);
 }
@@ -67,6 +73,14 @@ impl Collect for Adding {
         true
     }
 
+    fn entered(&mut self) {
+        self.sums.whole.add_entered();
+    }
+
+    fn wants_times(&self) -> bool {
+        false
+    }
+
     fn done(&mut self, scanned: u64, values: Values) {
         self.sums.scanned += scanned;
         for (value, tally) in values.into_tallies() {
@@ -88,6 +102,28 @@ impl<V: FnMut(Judged<'_>) + Send> Collect for Visiting<V> {
     }
 
     fn done(&mut self, _: u64, _: Values) {}
+}
+
+/// What one tenant's plain scan finds.
+struct OfTenant<'a, C> {
+    tenant: usize,
+    collect: &'a mut C,
+}
+
+impl<C: Collect> plain::Found for OfTenant<'_, C> {
+    #[inline]
+    fn subject(&mut self, user: u32, verdict: &Verdict) {
+        self.collect.subject(self.tenant, user, verdict);
+    }
+
+    #[inline]
+    fn entered(&mut self) {
+        self.collect.entered();
+    }
+
+    fn wants_times(&self) -> bool {
+        self.collect.wants_times()
+    }
 }
 
 /// Scans all tenants; returns what each thread collected.
@@ -207,15 +243,13 @@ impl<'a, C: Collect> Worker<'a, C> {
     ) -> Result<(), ColumnarError> {
         self.values.turn_to(events.segments.len());
         self.sessions.turn_to(events.segments.len());
-        let is_plain =
-            plain::suits(self.definition) && rules.are_plain() && events.segments.len() == 1;
+        let is_plain = plain::suits(self.definition) && rules.are_plain();
         let wanted = plain::Wanted::new(&rules.kinds(), self.definition.time_range_ns());
         let mut gatherer = Gatherer::new(self.definition, &self.shape, events, rules, self.wanted);
         while let Some(users) = stretches.claim(tenant) {
             if is_plain {
                 let collect = &mut self.collect;
-                let mut found =
-                    |user: u32, verdict: &Verdict| collect.subject(tenant, user, verdict);
+                let mut found = OfTenant { tenant, collect };
                 self.scanned += self.plain.scan(events, &wanted, users, &mut found)?;
                 continue;
             }

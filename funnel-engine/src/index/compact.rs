@@ -20,6 +20,15 @@ const SMALL_EVENTS: u64 = 1 << 20;
 /// Segments of more events are not made by merging: some 1.3 GiB.
 pub(super) const MERGED_EVENTS_MAX: u64 = SEGMENT_EVENTS_MAX / 8;
 
+/// When a merge is worth its price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thrift {
+    /// While events arrive: when what is left aside will be few segments, and every event is rewritten few times.
+    Amortised,
+    /// When nothing is expected to arrive soon: always. A partition becomes one segment, if bounds allow.
+    Whole,
+}
+
 /// Neighbours that may be merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group {
@@ -37,7 +46,7 @@ impl Group {
 }
 
 /// All groups of a tenant's segments that may be merged, best first.
-pub(super) fn groups(segments: &[SegmentEntry]) -> Vec<Group> {
+pub(super) fn groups(segments: &[SegmentEntry], thrift: Thrift) -> Vec<Group> {
     let mut ordered: Vec<&SegmentEntry> = segments.iter().collect();
     ordered.sort_unstable_by(|left, right| {
         let key = |entry: &SegmentEntry| (entry.first_day, entry.last_day, entry.file);
@@ -46,7 +55,7 @@ pub(super) fn groups(segments: &[SegmentEntry]) -> Vec<Group> {
     let mut groups = Vec::new();
     for start in 0..ordered.len() {
         let rest = ordered.get(start..).unwrap_or_default();
-        groups.extend(best_from(rest));
+        groups.extend(best_from(rest, thrift));
     }
     // Of groups whose prices are alike the earliest: groups that begin anywhere leave single segments between them.
     groups.sort_by_key(|group| group.price().checked_ilog2());
@@ -54,7 +63,7 @@ pub(super) fn groups(segments: &[SegmentEntry]) -> Vec<Group> {
 }
 
 /// The best group that begins with the first of these.
-fn best_from(ordered: &[&SegmentEntry]) -> Option<Group> {
+fn best_from(ordered: &[&SegmentEntry], thrift: Thrift) -> Option<Group> {
     let first = ordered.first()?;
     let mut files = Vec::new();
     let (mut events, mut largest) = (0_u64, 0);
@@ -73,7 +82,11 @@ fn best_from(ordered: &[&SegmentEntry]) -> Option<Group> {
         if !fits {
             break;
         }
-        if files.len() > 1 && events / 3 >= largest / 2 {
+        let is_worth_it = match thrift {
+            Thrift::Amortised => events / 3 >= largest / 2,
+            Thrift::Whole => true,
+        };
+        if files.len() > 1 && is_worth_it {
             let group = Group {
                 files: files.clone(),
                 events,
@@ -109,7 +122,7 @@ mod tests {
     /// Merges on paper until nothing is left to do; returns the segments and how many events were rewritten.
     fn settle(mut segments: Vec<SegmentEntry>) -> (Vec<SegmentEntry>, u64) {
         let (mut rewritten, mut file) = (0, 1_000_000);
-        while let Some(group) = groups(&segments).into_iter().next() {
+        while let Some(group) = groups(&segments, Thrift::Amortised).into_iter().next() {
             let (merged, rest): (Vec<_>, Vec<_>) = segments
                 .into_iter()
                 .partition(|segment| group.files.contains(&segment.file));
@@ -164,18 +177,24 @@ mod tests {
     fn partitions_and_far_days_are_kept_apart() {
         let mut other = segment(2, 0, 10);
         other.partition = "q".to_owned();
-        assert_eq!(groups(&[segment(1, 0, 10), other]), []);
+        assert_eq!(groups(&[segment(1, 0, 10), other], Thrift::Amortised), []);
         let far = [segment(1, 0, SMALL_EVENTS), segment(2, 40, SMALL_EVENTS)];
-        assert_eq!(groups(&far), []);
+        assert_eq!(groups(&far, Thrift::Amortised), []);
         let small = [segment(1, 0, 10), segment(2, 40, 10)];
-        assert_eq!(groups(&small).len(), 1);
+        assert_eq!(groups(&small, Thrift::Amortised).len(), 1);
     }
 
     #[test]
     fn a_large_segment_waits_until_its_neighbours_weigh_as_much() {
         let waits = [segment(1, 0, 1_000), segment(2, 1, 250), segment(3, 2, 240)];
-        assert!(groups(&waits).iter().all(|group| !group.files.contains(&1)));
+        assert!(
+            groups(&waits, Thrift::Amortised)
+                .iter()
+                .all(|group| !group.files.contains(&1))
+        );
+        let whole = groups(&waits, Thrift::Whole);
+        assert!(whole.iter().any(|group| group.files.contains(&1)));
         let ready = [segment(1, 0, 1_000), segment(2, 1, 900), segment(3, 2, 100)];
-        assert_eq!(groups(&ready)[0].files, [1, 2, 3]);
+        assert_eq!(groups(&ready, Thrift::Amortised)[0].files, [1, 2, 3]);
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     Index,
     changes::{Change, keep},
-    compact::{Group, groups},
+    compact::{Group, Thrift, groups},
     dictionaries::{is_ragged, store},
     error::IndexError,
     files::{properties_name, segment_name},
@@ -42,12 +42,12 @@ impl Index {
     ///
     /// # Errors
     /// The disk refuses, a file is corrupt, or an earlier change was cut short.
-    pub fn compact(&mut self, budget: u64) -> Result<Compacted, IndexError> {
+    pub fn compact(&mut self, budget: u64, thrift: Thrift) -> Result<Compacted, IndexError> {
         let mut total = Compacted::default();
         loop {
             let mut change = self.change()?;
             let left = budget.saturating_sub(total.events);
-            match self.prepare_round(&mut change, left) {
+            match self.prepare_round(&mut change, left, thrift) {
                 Ok(round) => {
                     total.more = round.more;
                     if round.merged + round.dictionaries == 0 {
@@ -67,7 +67,12 @@ impl Index {
     }
 
     /// One merge of each tenant at most, so that many tenants share the price of a commit.
-    fn prepare_round(&self, change: &mut Change, budget: u64) -> Result<Compacted, IndexError> {
+    fn prepare_round(
+        &self,
+        change: &mut Change,
+        budget: u64,
+        thrift: Thrift,
+    ) -> Result<Compacted, IndexError> {
         let mut round = Compacted::default();
         let names: Vec<String> = self.dictionaries.keys().cloned().collect();
         for name in names {
@@ -75,7 +80,7 @@ impl Index {
                 continue;
             };
             let left = budget.saturating_sub(round.events);
-            let (group, more) = self.choose(&tenant, left);
+            let (group, more) = self.choose(&tenant, left, thrift);
             round.more |= more;
             if let Some(group) = group {
                 round.events += group.events;
@@ -89,7 +94,7 @@ impl Index {
     }
 
     /// The best group within the budget, and whether there are others without.
-    fn choose(&self, tenant: &Tenant, budget: u64) -> (Option<Group>, bool) {
+    fn choose(&self, tenant: &Tenant, budget: u64, thrift: Thrift) -> (Option<Group>, bool) {
         let entry = self.manifest.tenants.get(&tenant.name);
         let entries = entry.map_or(&[][..], |entry| &entry.segments);
         let fits = |group: &Group| {
@@ -98,7 +103,7 @@ impl Index {
             merged_sources(&segments).len() <= SOURCES_MAX
         };
         let mut too_dear = false;
-        for group in groups(entries) {
+        for group in groups(entries, thrift) {
             if group.events > budget {
                 too_dear = true;
             } else if fits(&group) {

@@ -16,6 +16,7 @@
 
 mod append;
 mod bits;
+mod block;
 mod changes;
 mod compact;
 mod compaction;
@@ -54,7 +55,9 @@ use std::{
 };
 
 pub use append::{Batch, Row};
+pub use block::{Block, BlockScratch, Codes, Times};
 pub use changes::Appended;
+pub use compact::Thrift;
 pub use compaction::Compacted;
 pub use directory::NameSet;
 pub use error::{IndexError, SegmentError};
@@ -63,7 +66,7 @@ pub use names::{NAMES_MAX, Names};
 pub use properties::{PROPERTIES_MAX, PropertiesError, PropertyColumn, PropertyFile, VALUES_MAX};
 pub use property_writer::PropertyBuilder;
 pub use runs::{Run, Runs};
-pub use segment::{Block, BlockScratch, Codes, Segment, SegmentSizes, Times};
+pub use segment::{Segment, SegmentSizes};
 pub use snapshot::{IndexReader, Snapshot, Tenant};
 pub use stats::IndexStats;
 pub use users::{Users, UsersView};

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::{
+    block::{BlockScratch, Codes, Columns, Times},
     error::SegmentError,
-    segment::{BlockScratch, Codes, Columns, Segment, Times},
+    segment::Segment,
 };
 
 /// Stands at one run of a segment, or before the first, or behind the last.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    bits::Packed,
+    block::{Block, BlockScratch, Columns},
     directory::{self, BlockHead, NameSet},
     error::SegmentError,
     format::{Kind, Layout, OWN_CHECKSUMS},
@@ -162,20 +162,22 @@ impl Segment {
     ///
     /// # Errors
     /// The block is corrupt, or there is none of this index.
-    pub fn block<'a>(
-        &'a self,
+    pub fn block(
+        &self,
         index: usize,
-        scratch: &'a mut BlockScratch,
-    ) -> Result<Block<'a>, SegmentError> {
+        scratch: &mut BlockScratch,
+    ) -> Result<Block<'_>, SegmentError> {
         let columns = self.columns(index)?;
         columns.read_runs(scratch)?;
-        Ok(Block {
-            users: &scratch.users,
-            ends: &scratch.ends,
-            first_event: columns.head.first_event,
-            codes: columns.codes,
-            times: columns.times,
-        })
+        Ok(columns.block())
+    }
+
+    /// The events of a block whose runs are known.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub fn events(&self, index: usize) -> Result<Block<'_>, SegmentError> {
+        Ok(self.columns(index)?.block())
     }
 
     /// The columns of a block, checked.
@@ -242,126 +244,5 @@ impl Body {
             word.fetch_or(bit, Ordering::Relaxed);
         }
         Ok(())
-    }
-}
-
-/// Where blocks are decoded to; reused from block to block.
-#[derive(Debug, Default)]
-pub struct BlockScratch {
-    pub(super) users: Vec<u32>,
-    pub(super) ends: Vec<u32>,
-}
-
-/// Up to 1,024 runs.
-#[derive(Clone, Copy, Debug)]
-pub struct Block<'a> {
-    /// User code of each run, rising.
-    pub users: &'a [u32],
-    /// End of each run: index into the block's events. A run begins where the one before ends, the first at 0.
-    pub ends: &'a [u32],
-    /// Position of the block's first event in the segment.
-    pub first_event: u64,
-    /// Name codes of the block's events.
-    pub codes: Codes<'a>,
-    /// Times of the block's events.
-    pub times: Times<'a>,
-}
-
-/// A block before its runs are decoded.
-#[derive(Clone, Copy)]
-pub(super) struct Columns<'a> {
-    pub(super) head: &'a BlockHead,
-    pub(super) codes: Codes<'a>,
-    pub(super) times: Times<'a>,
-    users: Packed<'a>,
-    lengths: Packed<'a>,
-}
-
-impl<'a> Columns<'a> {
-    fn new(head: &'a BlockHead, meta: &SegmentMeta, bytes: &'a [u8]) -> Result<Self, SegmentError> {
-        let short = || SegmentError::corrupt("a block is too short");
-        let parts = head.parts(meta.wide_codes).ok_or_else(short)?;
-        let (_, lengths) = bytes.split_at_checked(parts.users).ok_or_else(short)?;
-        let (_, rest) = lengths.split_at_checked(parts.lengths).ok_or_else(short)?;
-        let (codes, times) = rest.split_at_checked(parts.codes).ok_or_else(short)?;
-        let base = head.base.wrapping_mul(meta.unit_ns);
-        Ok(Self {
-            head,
-            codes: if meta.wide_codes {
-                Codes::U16(codes)
-            } else {
-                Codes::U8(codes)
-            },
-            times: Times {
-                offsets: Packed::new(times, head.time_width),
-                base_ns: meta.min_ns.wrapping_add_unsigned(base),
-                unit_ns: meta.unit_ns,
-            },
-            users: Packed::new(bytes, head.user_width),
-            lengths: Packed::new(lengths, head.length_width),
-        })
-    }
-
-    /// Decodes users and run ends. Both are held against the directory, which makes every index into the block sound.
-    pub(super) fn read_runs(&self, scratch: &mut BlockScratch) -> Result<(), SegmentError> {
-        let runs = self.head.runs as usize;
-        let mut user = u64::from(self.head.first_user);
-        scratch.users.clear();
-        scratch.users.push(self.head.first_user);
-        scratch.users.extend((1..runs).map(|run| {
-            user = user.wrapping_add(self.users.get(run - 1)).wrapping_add(1);
-            (user & 0xffff_ffff) as u32
-        }));
-        let mut end = 0_u64;
-        scratch.ends.clear();
-        scratch.ends.extend((0..runs).map(|run| {
-            end = end.wrapping_add(self.lengths.get(run)).wrapping_add(1);
-            (end & 0xffff_ffff) as u32
-        }));
-        if user != u64::from(self.head.last_user) || end != u64::from(self.head.events) {
-            return Err(SegmentError::corrupt("runs of a block"));
-        }
-        Ok(())
-    }
-}
-
-/// Name codes of a block's events.
-#[derive(Clone, Copy, Debug)]
-pub enum Codes<'a> {
-    /// One byte each.
-    U8(&'a [u8]),
-    /// Two bytes each, little endian.
-    U16(&'a [u8]),
-}
-
-impl Codes<'_> {
-    /// The code at an index into the block's events; `u16::MAX`, which no name has, behind the last.
-    #[inline]
-    pub fn get(&self, index: usize) -> u16 {
-        match self {
-            Self::U8(bytes) => bytes.get(index).map_or(u16::MAX, |byte| u16::from(*byte)),
-            Self::U16(bytes) => {
-                let tail = bytes.get(index.wrapping_mul(2)..);
-                let pair = tail.and_then(<[u8]>::first_chunk::<2>);
-                pair.map_or(u16::MAX, |pair| u16::from_le_bytes(*pair))
-            }
-        }
-    }
-}
-
-/// Times of a block's events.
-#[derive(Clone, Copy, Debug)]
-pub struct Times<'a> {
-    offsets: Packed<'a>,
-    base_ns: i64,
-    unit_ns: u64,
-}
-
-impl Times<'_> {
-    /// The time at an index into the block's events, nanoseconds since 1970 UTC; without meaning behind the last.
-    #[inline]
-    pub fn get(&self, index: usize) -> i64 {
-        let offset = self.offsets.get(index).wrapping_mul(self.unit_ns);
-        self.base_ns.wrapping_add_unsigned(offset)
     }
 }

@@ -88,7 +88,7 @@ fn a_tenant_with_too_many_names_leaves_the_index_and_the_others_stay() {
         (appended.rows, appended.refused_rows, index.stats().refused),
         (1, 1, 1)
     );
-    index.compact(u64::MAX).unwrap();
+    index.compact(u64::MAX, Thrift::Amortised).unwrap();
     index.verify().unwrap();
 }
 
@@ -152,7 +152,7 @@ fn names_beyond_256_take_two_bytes_from_then_on() {
             .collect()
     };
     assert_eq!(widths(&index), [false, true]);
-    index.compact(u64::MAX).unwrap();
+    index.compact(u64::MAX, Thrift::Amortised).unwrap();
     assert_eq!(widths(&index), [true]);
     assert_eq!(all(&index), sorted(&[narrow, wide].concat()));
 }

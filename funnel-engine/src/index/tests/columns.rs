@@ -222,7 +222,7 @@ fn attached_columns_last_and_say_what_is_missing() {
     index
         .append(vec![batch(blocks("p", 2, 2), &facts)], b"2")
         .unwrap();
-    index.compact(u64::MAX).unwrap();
+    index.compact(u64::MAX, Thrift::Amortised).unwrap();
     assert_eq!(first(&index).property_files().len(), 0);
     assert!(
         !index.attach_properties("t", id, b"anything").unwrap(),

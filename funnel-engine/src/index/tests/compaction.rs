@@ -56,7 +56,7 @@ fn a_large_merge_goes_through_a_file_the_same_way() {
             .append(vec![batch(blocks("p", block, block), part)], b"1")
             .unwrap();
     }
-    let compacted = index.compact(u64::MAX).unwrap();
+    let compacted = index.compact(u64::MAX, Thrift::Amortised).unwrap();
     assert_eq!((compacted.events, compacted.more), (400_000, false));
     let snapshot = index.snapshot(None).unwrap();
     let [tenant] = &*snapshot.tenants else {
@@ -98,15 +98,18 @@ fn a_budget_is_kept_and_what_is_left_is_said() {
             .append(vec![batch(blocks("p", block, block), &facts)], b"1")
             .unwrap();
     }
-    let nothing = index.compact(150).unwrap();
+    let nothing = index.compact(150, Thrift::Amortised).unwrap();
     assert_eq!((nothing.events, nothing.merged, nothing.more), (0, 0, true));
-    let all_of_it = index.compact(800).unwrap();
+    let all_of_it = index.compact(800, Thrift::Amortised).unwrap();
     assert_eq!(
         (all_of_it.events, all_of_it.merged, all_of_it.more),
         (800, 8, false)
     );
     assert_eq!(index.stats().segments, 1);
-    assert_eq!(index.compact(u64::MAX).unwrap(), Compacted::default());
+    assert_eq!(
+        index.compact(u64::MAX, Thrift::Amortised).unwrap(),
+        Compacted::default()
+    );
 }
 
 #[test]
@@ -124,7 +127,13 @@ fn a_dictionary_of_many_small_appends_is_written_anew() {
         truth.extend(facts);
     }
     let before = index.stats().user_bytes;
-    assert_eq!(index.compact(u64::MAX).unwrap().dictionaries, 1);
+    assert_eq!(
+        index
+            .compact(u64::MAX, Thrift::Amortised)
+            .unwrap()
+            .dictionaries,
+        1
+    );
     assert!(
         index.stats().user_bytes * 3 < before,
         "{} of {before}",

@@ -45,7 +45,7 @@ fn operate(index: &mut Index, number: usize) -> Result<(), IndexError> {
             ];
             index.append(batches, &cursor).map(|_| ())
         }
-        3 => index.compact(u64::MAX).map(|_| ()),
+        3 => index.compact(u64::MAX, Thrift::Amortised).map(|_| ()),
         4 => attach(index),
         6 => index.forget("q", &cursor),
         _ => unreachable!(),

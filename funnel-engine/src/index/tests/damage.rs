@@ -29,17 +29,17 @@ fn read(bytes: &[u8]) -> Result<u64, SegmentError> {
             Codes::U8(codes) => codes.len(),
             Codes::U16(codes) => codes.len() / 2,
         };
-        assert!(block.users.is_sorted_by(|left, right| left < right));
-        assert!(block.ends.is_sorted_by(|left, right| left < right));
+        assert!(scratch.users.is_sorted_by(|left, right| left < right));
+        assert!(scratch.ends.is_sorted_by(|left, right| left < right));
         assert_eq!(
-            block.ends.last().map(|end| *end as usize),
+            scratch.ends.last().map(|end| *end as usize),
             Some(events),
             "ends are indexes"
         );
-        for (user, end) in block.users.iter().zip(block.ends) {
-            let event = *end as usize - 1;
+        for (user, run) in scratch.runs() {
+            let event = run.end - 1;
             let at_ns = block.times.get(event).cast_unsigned();
-            sum = sum.wrapping_add(u64::from(*user) ^ at_ns ^ u64::from(block.codes.get(event)));
+            sum = sum.wrapping_add(u64::from(user) ^ at_ns ^ u64::from(block.codes.get(event)));
         }
     }
     segment.verify()?;

@@ -12,20 +12,22 @@ fn rows_of(segment: &Segment) -> Vec<Plain> {
     for index in 0..segment.blocks() {
         let block = segment.block(index, &mut scratch).unwrap();
         assert_eq!(block.first_event, rows.len() as u64);
+        let users: Vec<u32> = scratch.runs().map(|(user, _)| user).collect();
         assert_eq!(
-            (block.users[0], block.users.last()),
-            (segment.first_user(index), Some(&segment.last_user(index)))
+            (users.first(), users.last()),
+            (
+                Some(&segment.first_user(index)),
+                Some(&segment.last_user(index))
+            )
         );
-        let mut start = 0;
-        for (user, end) in block.users.iter().zip(block.ends) {
-            assert!(start < *end as usize, "an empty run");
-            assert_eq!(segment.block_of(*user), Some(index));
-            for event in start..*end as usize {
+        for (user, run) in scratch.runs() {
+            assert!(!run.is_empty(), "an empty run");
+            assert_eq!(segment.block_of(user), Some(index));
+            for event in run {
                 let name = block.codes.get(event);
                 assert!(segment.may_contain(index, &[name].into_iter().collect()));
-                rows.push((*user, block.times.get(event), name));
+                rows.push((user, block.times.get(event), name));
             }
-            start = *end as usize;
         }
     }
     rows
@@ -186,14 +188,14 @@ proptest! {
             prop_assert_eq!(appended.rows, *count);
             truth.extend(facts);
             match then {
-                0 => { index.compact(u64::MAX).unwrap(); }
+                0 => { index.compact(u64::MAX, Thrift::Amortised).unwrap(); }
                 1 => { drop(index); index = super::open_unsynced(dir.path()); }
                 _ => {}
             }
             prop_assert_eq!(index.cursor(), cursor.as_bytes());
             prop_assert_eq!(all(&index), sorted(&truth));
         }
-        index.compact(u64::MAX).unwrap();
+        index.compact(u64::MAX, Thrift::Amortised).unwrap();
         prop_assert_eq!(all(&index), sorted(&truth));
         prop_assert_eq!(index.verify().unwrap().events, truth.len() as u64);
         let snapshot = index.snapshot(None).unwrap();
@@ -242,7 +244,7 @@ fn days_worth_a_segment_get_their_own_and_sources_tile_them() {
         "blocks 0 to 4 on all days"
     );
     assert_eq!(all(&index), sorted(&facts));
-    index.compact(u64::MAX).unwrap();
+    index.compact(u64::MAX, Thrift::Amortised).unwrap();
     let snapshot = index.snapshot(Some("t")).unwrap();
     assert_eq!(snapshot.tenants[0].segments.len(), 1);
     assert_eq!(
@@ -264,7 +266,7 @@ fn a_snapshot_keeps_what_it_saw_while_everything_changes() {
     index
         .append(vec![batch(blocks("p", 2, 2), &more)], b"2")
         .unwrap();
-    index.compact(u64::MAX).unwrap();
+    index.compact(u64::MAX, Thrift::Amortised).unwrap();
     let middle = index.reader().snapshot(None).unwrap();
     index.forget("p", b"3").unwrap();
     drop(index);
