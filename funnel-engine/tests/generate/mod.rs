@@ -23,7 +23,7 @@ impl Dice {
         self.below(of) == 0
     }
 
-    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+    pub(crate) fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
         from[usize::try_from(self.below(from.len() as u64)).unwrap()]
     }
 }
@@ -136,7 +136,7 @@ fn modes(dice: &mut Dice) -> Value {
     json!(modes)
 }
 
-fn breakdown(dice: &mut Dice, steps: u64, order: &str) -> Value {
+pub(crate) fn breakdown(dice: &mut Dice, steps: u64, order: &str) -> Value {
     let properties = match dice.below(3) {
         0 => json!(["p", "q"]),
         1 => json!(["p"]),

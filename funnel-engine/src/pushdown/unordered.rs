@@ -32,9 +32,17 @@ pub(super) fn attempts(
     };
     let (nothing, grown, grows) = if shares {
         let grown = "arrayDistinct(arrayFlatten(arrayMap(base -> arrayMap(step -> bitOr(base, step), bitmaskToArray(bitAnd(e.2, bitNot(base)))), a.1)))";
-        ("[toUInt64(0)]", grown.to_owned(), format!("notEmpty({grown})"))
+        (
+            "[toUInt64(0)]",
+            grown.to_owned(),
+            format!("notEmpty({grown})"),
+        )
     } else {
-        ("toUInt64(0)", "bitOr(a.1, e.2)".to_owned(), "bitAnd(e.2, bitNot(a.1)) != 0".to_owned())
+        (
+            "toUInt64(0)",
+            "bitOr(a.1, e.2)".to_owned(),
+            "bitAnd(e.2, bitNot(a.1)) != 0".to_owned(),
+        )
     };
     let open = format!("length(a.2) < {steps}");
     let mut next = vec![
