@@ -37,6 +37,8 @@ pub(crate) enum Reach {
     Levels(RangeInclusive<usize>),
     /// This step, counted from 1.
     Step(usize),
+    /// Something that cannot be.
+    Nothing,
 }
 
 /// One who is counted at a step.
@@ -90,7 +92,7 @@ impl Bar {
             (Which::Converted, None) => Reach::Levels(self.step..=last),
             (Which::Converted, Some(next)) => Reach::Levels(next..=last),
             (Which::Dropped, Some(next)) if !is_optional => Reach::Levels(self.step..=next - 1),
-            (Which::Dropped, _) => Reach::Levels(1..=0),
+            (Which::Dropped, _) => Reach::Nothing,
         }
     }
 }
@@ -100,6 +102,7 @@ impl Reach {
         match self {
             Self::Levels(levels) => levels.contains(&attempt.level),
             Self::Step(step) => attempt.time(step - 1).is_some(),
+            Self::Nothing => false,
         }
     }
 }

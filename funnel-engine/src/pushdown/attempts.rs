@@ -47,14 +47,12 @@ impl Instant<'_> {
         !self.shape.exclusions.is_empty()
     }
 
-    /// Sets of steps that can be filled together.
-    pub(super) const fn bases(self) -> usize {
-        3
-    }
+    /// Sets of steps that can be filled together, where steps share events.
+    pub(super) const BASES: usize = 3;
 
     /// Levels that an exclusion taints.
     pub(super) fn cover(self) -> usize {
-        3 + usize::from(self.shares)
+        Self::BASES + usize::from(self.shares)
     }
 
     /// Whether ways may go on without taking a step.
@@ -95,7 +93,7 @@ impl Instant<'_> {
             format!(
                 "arrayReduce('groupBitOr', arrayMap(base -> {}, i.{}))",
                 self.carried(from, "base"),
-                self.bases()
+                Self::BASES
             )
         } else {
             self.carried(from, "i.2")
@@ -119,7 +117,7 @@ impl Instant<'_> {
             let rest = self.carried(from, "bitXor(base, 1)");
             format!(
                 "arrayReduce('groupBitOr', arrayMap(base -> if(bitTest(base, 0), bitOr({from}, {rest}), toUInt64(0)), s.{}))",
-                self.bases()
+                Self::BASES
             )
         } else {
             format!("bitOr({from}, {})", self.carried(from, "bitXor(s.2, 1)"))

@@ -51,9 +51,10 @@ impl Source<'_> {
         if self.limited().next().is_none() {
             return format!("{unpacked} AS ev");
         }
-        let (excludes, rest) = match self.definition.exclusions.is_empty() {
-            true => ("", "event.2 != 0"),
-            false => (", event.3", "event.2 != 0 OR event.3 != 0"),
+        let (excludes, rest) = if self.definition.exclusions.is_empty() {
+            ("", "event.2 != 0")
+        } else {
+            (", event.3", "event.2 != 0 OR event.3 != 0")
         };
         let rest = if self.definition.order == Order::Strict {
             "1"

@@ -61,6 +61,7 @@ fn statement(question: &Question<'_>, bar: Bar, after: Option<&ListCursor>, limi
     let reached = match bar.reach(definition) {
         Reach::Levels(levels) => format!("level BETWEEN {} AND {}", levels.start(), levels.end()),
         Reach::Step(step) => format!("times[{step}] != 0"),
+        Reach::Nothing => "0".to_owned(),
     };
     let page = after.map_or_else(
         || Sql::raw("1"),

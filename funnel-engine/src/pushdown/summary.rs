@@ -106,9 +106,12 @@ pub(super) fn summary(
 
 fn counts(steps: &Steps) -> impl Iterator<Item = String> {
     let optional = steps.optional.iter().enumerate();
-    optional.map(|(index, optional)| match optional {
-        true => format!("countIf(times[{}] != 0)", index + 1),
-        false => format!("countIf(level >= {})", index + 1),
+    optional.map(|(index, optional)| {
+        if *optional {
+            format!("countIf(times[{}] != 0)", index + 1)
+        } else {
+            format!("countIf(level >= {})", index + 1)
+        }
     })
 }
 

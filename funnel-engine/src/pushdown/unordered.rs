@@ -30,7 +30,7 @@ pub(super) fn attempts(
     } else {
         format!("SELECT {carry}, ev AS marked FROM ({{}})")
     };
-    let (nothing, grown, grows) = if shares {
+    let (nothing, larger, grows) = if shares {
         let grown = "arrayDistinct(arrayFlatten(arrayMap(base -> arrayMap(step -> bitOr(base, step), bitmaskToArray(bitAnd(e.2, bitNot(base)))), a.1)))";
         (
             "[toUInt64(0)]",
@@ -46,7 +46,7 @@ pub(super) fn attempts(
     };
     let open = format!("length(a.2) < {steps}");
     let mut next = vec![
-        format!("if({open} AND {grows}, {grown}, a.1)"),
+        format!("if({open} AND {grows}, {larger}, a.1)"),
         format!("if({open} AND {grows}, arrayPushBack(a.2, e.1), a.2)"),
     ];
     let mut first = vec![nothing.to_owned(), "emptyArrayUInt64()".to_owned()];

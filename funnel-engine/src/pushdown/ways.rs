@@ -29,7 +29,7 @@ pub(super) fn times(instant: Instant<'_>, start: &str, end: &str, level: &str) -
             "arrayFold((best, base) -> arrayMap((one, other) -> {}, best, {}), i.{}, [{nobody}])",
             smaller("one", "other"),
             taken(instant, "base"),
-            instant.bases()
+            Instant::BASES
         )
     } else {
         taken(instant, "i.2")
@@ -77,7 +77,7 @@ fn started(instant: Instant<'_>) -> String {
     if instant.shares {
         parts.push(format!(
             "arrayMap(base -> bitXor(base, 1), arrayFilter(base -> bitTest(base, 0), i.{}))",
-            instant.bases()
+            Instant::BASES
         ));
     }
     if instant.excludes() {
