@@ -12,6 +12,7 @@ mod tail;
 pub mod serve;
 
 pub use login::StoreLogin;
+pub use reads::Whose;
 pub use rows::{EventRow, ExchangeRow, HealthRow, LastExchangeRow, SpanRow};
 pub use store::{DATABASE, Scope, Store, StoreError, TenantId};
 pub use tail::{

@@ -18,6 +18,15 @@ const EXCHANGES: &str = "SELECT ifNull(e.tenant_id, '') AS tenant_id, assumeNotN
      AND e.timestamp >= fromUnixTimestamp64Nano(?) AND e.timestamp < fromUnixTimestamp64Nano(?) \
      AND e.role = 'server' AND e.user_id IS NOT NULL";
 
+/// Whose last exchanges are read.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose<'a> {
+    /// Of these users: tenant, user.
+    Users(&'a [(&'a str, &'a str)]),
+    /// Of these sessions: tenant, user (empty: nobody known), session.
+    Sessions(&'a [(&'a str, &'a str, &'a str)]),
+}
+
 impl Store {
     /// Events of a scope in `[from, to)`, ordered by user and time.
     ///
@@ -77,33 +86,42 @@ impl Store {
         }
     }
 
-    /// The last exchange that each of these users (tenant, user) had with the shop, in no order.
+    /// The last exchange that each of these had with the shop, in no order.
     ///
     /// # Errors
     /// When the store is away or refuses.
     pub async fn last_exchanges(
         &self,
         scope: &Scope,
-        users: &[(&str, &str)],
+        whose: Whose<'_>,
     ) -> Result<Vec<LastExchangeRow>, StoreError> {
         let (all, tenant) = scope.binds();
+        let (key, group) = match whose {
+            Whose::Users(_) => ("e.user_id", "tenant, user"),
+            Whose::Sessions(_) => (
+                "ifNull(e.user_id, ''), e.session_id",
+                "tenant, user, e.session_id",
+            ),
+        };
         // Aliases differ from the columns on purpose: in WHERE, an alias of the same name would win.
-        self.database()
-            .query(
-                "SELECT ifNull(e.tenant_id, '') AS tenant, assumeNotNull(e.user_id) AS user, \
-                    max(e.timestamp) AS at, argMax(tuple(e.method), e.timestamp).1 AS last_method, \
-                    argMax(tuple(e.route), e.timestamp).1 AS last_route, \
-                    argMax(tuple(e.status_code), e.timestamp).1 AS last_status, \
-                    argMax(e.duration_ns, e.timestamp) AS last_duration_ns, \
-                    argMax(tuple(e.trace_id), e.timestamp).1 AS last_trace_id, \
-                    argMax(tuple(e.session_id), e.timestamp).1 AS last_session_id \
-                 FROM http_exchanges AS e \
-                 WHERE (? OR e.tenant_id = ?) AND e.role = 'server' AND (ifNull(e.tenant_id, ''), e.user_id) IN ? \
-                 GROUP BY tenant, user",
-            )
-            .bind(all)
-            .bind(tenant)
-            .bind(users)
+        let query = self.database().query(&format!(
+            "SELECT ifNull(e.tenant_id, '') AS tenant, ifNull(e.user_id, '') AS user, \
+                max(e.timestamp) AS at, argMax(tuple(e.method), e.timestamp).1 AS last_method, \
+                argMax(tuple(e.route), e.timestamp).1 AS last_route, \
+                argMax(tuple(e.status_code), e.timestamp).1 AS last_status, \
+                argMax(e.duration_ns, e.timestamp) AS last_duration_ns, \
+                argMax(tuple(e.trace_id), e.timestamp).1 AS last_trace_id, \
+                argMax(tuple(e.session_id), e.timestamp).1 AS last_session_id \
+             FROM http_exchanges AS e \
+             WHERE (? OR e.tenant_id = ?) AND e.role = 'server' AND (ifNull(e.tenant_id, ''), {key}) IN ? \
+             GROUP BY {group}"
+        ));
+        let query = query.bind(all).bind(tenant);
+        let query = match whose {
+            Whose::Users(users) => query.bind(users),
+            Whose::Sessions(sessions) => query.bind(sessions),
+        };
+        query
             .fetch_all()
             .await
             .map_err(self.error("reading last exchanges"))

@@ -6,43 +6,10 @@ use crate::{
     answer::FunnelResult,
     definition::{DefinitionError, FunnelDefinition, Order},
     from_store::{FromStoreError, members_from_store, run_from_store},
+    members::{Bar, ListCursor, MemberPage},
     plan::{Backend, Events, plan},
     pushdown::{PushdownError, members_on_clickhouse, run_on_clickhouse},
 };
-
-/// Which part of those who reached a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Which {
-    /// Who did not reach the next step that may not be skipped.
-    Dropped,
-    /// Who did; of the last step, all who reached it.
-    Converted,
-}
-
-/// A part of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// At most this many.
-    pub limit: u64,
-    /// After this many.
-    pub offset: u64,
-}
-
-/// One who is counted at a step.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, clickhouse::Row)]
-pub struct Member {
-    /// Whose shop; empty when the events do not say.
-    pub tenant_id: String,
-    /// Who.
-    pub user_id: String,
-    /// When the attempt that counts began, nanoseconds since 1970 UTC.
-    pub started_at_ns: i64,
-    /// When it reached the step.
-    pub reached_at_ns: i64,
-    /// When it reached the next step that may not be skipped.
-    pub next_at_ns: Option<i64>,
-}
 
 /// A question that was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +25,10 @@ pub enum AskError {
     FromStore(#[from] FromStoreError),
 }
 
+/// What is asked when no index of the store's events is at hand. Whoever keeps one plans with [`Events::Index`] instead,
+/// and asks it.
+const AT_HAND: Events = Events::Store;
+
 /// Answers a definition over a scope's events.
 ///
 /// # Errors
@@ -68,7 +39,7 @@ pub async fn ask(
     definition: &FunnelDefinition,
     threads: usize,
 ) -> Result<FunnelResult, AskError> {
-    match plan(definition, Events::Store).backend {
+    match plan(definition, AT_HAND).backend {
         Backend::Clickhouse => Ok(run_on_clickhouse(store, scope, definition).await?),
         Backend::Columnar | Backend::Reference => {
             Ok(run_from_store(store, scope, definition, threads).await?)
@@ -76,8 +47,8 @@ pub async fn ask(
     }
 }
 
-/// Who is behind the bar of a step (counted from 1), or behind its drop-off: the latest first. All pages together are
-/// exactly the bar.
+/// Who is behind the bar of a step, or behind its drop-off: a page of at most `limit`, after a place of the list or from
+/// its beginning. All pages together are exactly the bar.
 ///
 /// # Errors
 /// See [`AskError`].
@@ -85,10 +56,10 @@ pub async fn members(
     store: &Store,
     scope: &Scope,
     definition: &FunnelDefinition,
-    (step, which): (usize, Which),
-    page: Page,
+    bar: Bar,
+    (after, limit): (Option<&ListCursor>, usize),
     threads: usize,
-) -> Result<Vec<Member>, AskError> {
+) -> Result<MemberPage, AskError> {
     if definition.order == Order::Clickhouse {
         return Err(DefinitionError::at(
             "order",
@@ -96,27 +67,15 @@ pub async fn members(
         )
         .into());
     }
-    match plan(definition, Events::Store).backend {
+    // One more tells whether there is another page.
+    let wanted = limit.saturating_add(1);
+    let members = match plan(definition, AT_HAND).backend {
         Backend::Clickhouse => {
-            Ok(members_on_clickhouse(store, scope, definition, (step, which), page).await?)
+            members_on_clickhouse(store, scope, definition, bar, after, wanted).await?
         }
         Backend::Columnar | Backend::Reference => {
-            let mut members =
-                members_from_store(store, scope, definition, (step, which), threads).await?;
-            let key = |member: &Member| {
-                (
-                    std::cmp::Reverse(member.reached_at_ns),
-                    member.tenant_id.clone(),
-                    member.user_id.clone(),
-                )
-            };
-            members.sort_by_cached_key(key);
-            let part = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-            Ok(members
-                .into_iter()
-                .skip(part(page.offset))
-                .take(part(page.limit))
-                .collect())
+            members_from_store(store, scope, definition, bar, (after, wanted), threads).await?
         }
-    }
+    };
+    Ok(MemberPage::of(members, limit))
 }

@@ -10,10 +10,10 @@ use event_store::{EventRow, Scope, Store, StoreError};
 
 use crate::{
     answer::FunnelResult,
-    ask::{Member, Which},
     columnar::{ColumnarError, HeapBuilder, HeapError, HeapIndex},
     definition::{FunnelDefinition, Occurrence},
     event::Event,
+    members::{Bar, ListCursor, Member},
     pushdown::{PushdownError, service_in_store},
 };
 
@@ -52,21 +52,21 @@ pub async fn run_from_store(
 ) -> Result<FunnelResult, FromStoreError> {
     let mut result = read(store, scope, definition).await?.answer(threads)?;
     // Failed attempts of people who are not known yet, such as a refused login, are exchanges but nobody's events.
-    if let Some(service) = service_in_store(store, scope, definition).await? {
-        result.set_service(&service);
-    }
+    result.set_service(&service_in_store(store, scope, definition).await?);
     Ok(result)
 }
 
-/// Who is behind a bar, in no order.
+/// At most `limit` members of a list, from the cursor on.
 pub(crate) async fn members_from_store(
     store: &Store,
     scope: &Scope,
     definition: &FunnelDefinition,
-    of: (usize, Which),
+    bar: Bar,
+    page: (Option<&ListCursor>, usize),
     threads: usize,
 ) -> Result<Vec<Member>, FromStoreError> {
-    Ok(read(store, scope, definition).await?.members(of, threads)?)
+    let index = read(store, scope, definition).await?;
+    Ok(index.members(bar, page, threads)?)
 }
 
 async fn read(

@@ -20,6 +20,7 @@ pub mod index;
 mod indexed;
 pub mod live;
 pub mod matching;
+mod members;
 mod pattern;
 mod plan;
 mod population;
@@ -34,7 +35,7 @@ pub mod why;
 mod written;
 
 pub use answer::{BreakdownRow, FunnelResult, StepResult, TimeToConvert, TrendPoint, percent};
-pub use ask::{AskError, Member, Page, Which, ask, members};
+pub use ask::{AskError, ask, members};
 pub use columnar::{
     ColumnarError, HeapBuilder, HeapError, HeapIndex, Judged, TenantEvents, TenantSegment,
     run_columnar, visit_subjects, wanted_properties,
@@ -50,9 +51,13 @@ pub use event_ndjson::{LINE_BYTES_MAX, NdjsonEvents, read_ndjson};
 pub use figures::{Bin, Latency, Timing};
 pub use from_store::{FromStoreError, run_from_store};
 pub use indexed::{IndexedError, StoreIndex, run_on_index};
+pub use members::{Bar, ListCursor, Member, MemberPage, Which};
 pub use plan::{Backend, Events, Plan, plan};
 pub use population::run_reference;
 pub use predicate::{Condition, Op, Test, json_number, text_of};
-pub use pushdown::{PushdownError, explain_clickhouse, require_pushdown, run_on_clickhouse};
+pub use pushdown::{
+    LastStep, PushdownError, StatementKind, explain_clickhouse, last_steps, run_on_clickhouse,
+    statement_kind,
+};
 
 pub use shape::{Attempt, Kind, Mark, Range, Shape, Verdict};

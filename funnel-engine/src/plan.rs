@@ -1,11 +1,14 @@
 //! Which backend answers, and why: the fastest that can, said in words that `funnel explain` prints.
+//!
+//! Owns: the choice from what is at hand, and its account. Refuses: finding out what is at hand (the caller knows its
+//! files, its index and its store) and running anything.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use crate::{
     columnar::wanted_properties,
-    definition::FunnelDefinition,
-    pushdown::{explain_clickhouse, require_pushdown},
+    definition::{FunnelDefinition, Occurrence, Order, StepEvent},
+    pushdown::statement_kind,
 };
 
 /// Who can answer.
@@ -13,7 +16,7 @@ use crate::{
 pub enum Backend {
     /// A scan over columns: every definition.
     Columnar,
-    /// Inside the store.
+    /// Inside the store: most definitions.
     Clickhouse,
     /// Slow and obviously right: every definition.
     Reference,
@@ -37,6 +40,8 @@ pub enum Events {
     File,
     /// In the store.
     Store,
+    /// In the store, with a columnar index of it at hand.
+    Index,
 }
 
 /// A choice.
@@ -44,86 +49,128 @@ pub enum Events {
 pub struct Plan {
     /// Who answers.
     pub backend: Backend,
+    /// From where.
+    pub from: Events,
     /// Why, and why not others.
     pub because: Vec<String>,
     /// What is read.
     pub reads: Vec<String>,
-    /// The statements, where the store answers.
-    pub sql: Option<String>,
 }
 
 /// Chooses for a definition.
 pub fn plan(definition: &FunnelDefinition, events: Events) -> Plan {
-    let mut because = Vec::new();
-    let backend = match (events, require_pushdown(definition)) {
-        (Events::File, _) => {
-            because.push(
-                "the events are in a file: they are read once, packed into columns and scanned"
-                    .to_owned(),
-            );
-            Backend::Columnar
+    let by_http = definition.steps.iter().any(|step| step.http.is_some());
+    let (backend, from, mut because) = match events {
+        Events::File => {
+            let columnar =
+                "the events are in a file: they are read once, packed into columns and scanned";
+            let store = "not clickhouse: it reads a store, not a file";
+            (
+                Backend::Columnar,
+                Events::File,
+                vec![columnar.to_owned(), store.to_owned()],
+            )
         }
-        (Events::Store, Ok(())) => {
-            because.push(
-                "the store can answer this definition itself, and no event leaves it".to_owned(),
-            );
-            Backend::Clickhouse
+        Events::Index if !by_http => {
+            let columnar =
+                "an index of the store's events is at hand, and a scan over it is the fastest";
+            let mut because = vec![columnar.to_owned()];
+            because.extend(refusal(definition));
+            (Backend::Columnar, Events::Index, because)
         }
-        (Events::Store, Err(refused)) => {
-            because.push(format!("not clickhouse: {refused}"));
-            because.push(
-                "the events are read from the store, packed into columns and scanned".to_owned(),
-            );
-            Backend::Columnar
+        Events::Index => {
+            let index = "not the index: it holds named events only, and a step says `http`";
+            in_store(definition, index)
         }
+        Events::Store => in_store(
+            definition,
+            "not columnar: no index of the store's events is at hand",
+        ),
     };
     because.push("not reference: it gives the same answer more slowly".to_owned());
     Plan {
         backend,
+        from,
         because,
-        reads: reads(definition),
-        sql: (backend == Backend::Clickhouse)
-            .then(|| explain_clickhouse(definition).ok())
-            .flatten(),
+        reads: reads(definition, from),
     }
 }
 
-fn reads(definition: &FunnelDefinition) -> Vec<String> {
-    let mut names: Vec<&str> = Vec::new();
-    let mut any = false;
-    let exclusions = definition
-        .exclusions
-        .iter()
-        .map(|exclusion| &exclusion.event);
-    for event in definition
-        .steps
-        .iter()
-        .map(|step| &step.event)
-        .chain(exclusions)
-    {
-        match event.names() {
-            None => any = true,
-            Some(of_step) => names.extend(of_step),
+/// Without an index.
+fn in_store(definition: &FunnelDefinition, not_index: &str) -> (Backend, Events, Vec<String>) {
+    match statement_kind(definition) {
+        Ok(kind) => {
+            let because = vec![
+                "the store can answer this definition itself, and no event leaves it".to_owned(),
+                format!("it is answered by {}", kind.as_str()),
+                not_index.to_owned(),
+            ];
+            (Backend::Clickhouse, Events::Store, because)
+        }
+        Err(refused) => {
+            let because = vec![
+                format!("not clickhouse: {refused}"),
+                "the events are read from the store, packed into columns and scanned".to_owned(),
+            ];
+            (Backend::Columnar, Events::Store, because)
         }
     }
-    names.sort_unstable();
-    names.dedup();
-    let events = if any || definition.order == crate::definition::Order::Strict {
-        "events of every name".to_owned()
-    } else {
-        format!("events named {}", names.join(", "))
+}
+
+fn refusal(definition: &FunnelDefinition) -> Option<String> {
+    let refused = statement_kind(definition).err()?;
+    Some(format!("not clickhouse: {refused}"))
+}
+
+fn reads(definition: &FunnelDefinition, from: Events) -> Vec<String> {
+    let by_http = definition.steps.iter().any(|step| step.http.is_some());
+    let place = match from {
+        Events::File => "the file",
+        Events::Index => "the index",
+        Events::Store if by_http => {
+            "the table http_exchanges: requests of known users, seen at the server"
+        }
+        Events::Store => "the table events",
     };
+    let events = names(definition).map_or_else(
+        || "events of every name".to_owned(),
+        |names| format!("events named {}", joined(names)),
+    );
     let properties = wanted_properties(definition);
     let properties = if properties.is_empty() {
         "no properties".to_owned()
     } else {
         format!("properties {}", properties.join(", "))
     };
-    let range = definition.time_range.as_ref().map_or_else(
-        || "all times".to_owned(),
-        |range| format!("times from {} to {}", range.from, range.to),
-    );
-    vec![events, properties, range]
+    let mut steps = definition.steps.iter();
+    let is_ever = steps.any(|step| step.occurrence == Occurrence::FirstEver);
+    let times = match &definition.time_range {
+        Some(range) if is_ever => {
+            format!(
+                "times from {} to {}, and all times for `first_ever`",
+                range.from, range.to
+            )
+        }
+        Some(range) => format!("times from {} to {}", range.from, range.to),
+        None => "all times".to_owned(),
+    };
+    vec![place.to_owned(), events, properties, times]
+}
+
+/// The names of events that can matter; `None` if all can.
+fn names(definition: &FunnelDefinition) -> Option<BTreeSet<&str>> {
+    if definition.order == Order::Strict {
+        return None;
+    }
+    let steps = definition.steps.iter().map(|step| &step.event);
+    let exclusions = definition.exclusions.iter();
+    let events = steps.chain(exclusions.map(|exclusion| &exclusion.event));
+    let names: Option<Vec<Vec<&str>>> = events.map(StepEvent::names).collect();
+    Some(names?.into_iter().flatten().collect())
+}
+
+fn joined(names: BTreeSet<&str>) -> String {
+    names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Plan {
@@ -135,9 +182,6 @@ impl fmt::Display for Plan {
         for line in &self.reads {
             writeln!(f, "reads    {line}")?;
         }
-        if let Some(sql) = &self.sql {
-            writeln!(f, "\n{sql}")?;
-        }
         Ok(())
     }
 }
@@ -146,34 +190,65 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
 
-    fn plan_of(json: &str, events: Events) -> Plan {
-        plan(&FunnelDefinition::parse(json).unwrap(), events)
+    fn plan_of(extra: &str, events: Events) -> Plan {
+        let json = format!(
+            r#"{{"name":"x","window":"1d","steps":[{{"name":"A","event":"a"}},{{"name":"B","event":["b","c"],"where":[{{"property":"amount","op":"gte","value":1}}]}}]{extra}}}"#
+        );
+        plan(&FunnelDefinition::parse(&json).unwrap(), events)
     }
 
-    const PLAIN: &str =
-        r#"{"name":"x","window":"1d","steps":[{"name":"A","event":"a"},{"name":"B","event":"b"}]}"#;
+    const TOTALS: &str = r#","count":"totals""#;
 
     #[test]
-    fn the_store_answers_what_it_can_and_says_how() {
-        let plan = plan_of(PLAIN, Events::Store);
-        assert_eq!(plan.backend, Backend::Clickhouse);
-        let sql = plan.sql.unwrap();
-        assert!(
-            sql.contains("has(['a'], event)") && sql.contains("FROM events"),
-            "{sql}"
-        );
-        assert_eq!(plan_of(PLAIN, Events::File).backend, Backend::Columnar);
+    fn the_fastest_that_can_is_taken() {
+        for (extra, at_hand, backend, from) in [
+            ("", Events::File, Backend::Columnar, Events::File),
+            ("", Events::Store, Backend::Clickhouse, Events::Store),
+            (TOTALS, Events::Store, Backend::Columnar, Events::Store),
+            ("", Events::Index, Backend::Columnar, Events::Index),
+            (TOTALS, Events::Index, Backend::Columnar, Events::Index),
+        ] {
+            let plan = plan_of(extra, at_hand);
+            assert_eq!(
+                (plan.backend, plan.from),
+                (backend, from),
+                "{extra} {at_hand:?}"
+            );
+        }
     }
 
     #[test]
-    fn what_the_store_refuses_is_named_and_answered_otherwise() {
-        let strict = PLAIN.replace("\"1d\"", "\"1d\",\"order\":\"strict\"");
-        let plan = plan_of(&strict, Events::Store);
-        assert_eq!(plan.backend, Backend::Columnar);
-        let text = plan.to_string();
-        assert!(
-            text.contains("not clickhouse: order") && text.contains("events of every name"),
-            "{text}"
+    fn what_the_index_does_not_hold_is_asked_of_the_store() {
+        let json = r#"{"name":"x","window":"1d","steps":[{"name":"A","http":{"route":"/a"}},{"name":"B","event":"b"}]}"#;
+        let definition = FunnelDefinition::parse(json).unwrap();
+        let plan = plan(&definition, Events::Index);
+        assert_eq!(
+            (plan.backend, plan.from),
+            (Backend::Clickhouse, Events::Store)
         );
+        assert!(plan.to_string().contains("not the index"), "{plan}");
+        assert!(
+            plan.to_string().contains("the table http_exchanges"),
+            "{plan}"
+        );
+    }
+
+    #[test]
+    fn the_account_says_what_is_read_and_why_not_others() {
+        let store = plan_of("", Events::Store).to_string();
+        for part in [
+            "backend  clickhouse",
+            "because  it is answered by level by level",
+            "reads    the table events",
+            "events named a, b, c",
+            "properties amount",
+            "all times",
+        ] {
+            assert!(store.contains(part), "{part} in {store}");
+        }
+        let totals = plan_of(TOTALS, Events::Store).to_string();
+        assert!(totals.contains("not clickhouse: count"), "{totals}");
+        let strict = plan_of(r#","order":"strict""#, Events::Store).to_string();
+        assert!(strict.contains("events of every name"), "{strict}");
     }
 }

@@ -7,8 +7,10 @@
     reason = "helpers of tests fail the test"
 )]
 
+mod answers;
 mod generate;
 
+use answers::answer;
 use funnel_engine::{Event, FunnelDefinition, FunnelResult, HeapBuilder, run_reference};
 use generate::{Dice, definition, events};
 
@@ -26,15 +28,6 @@ fn columnar(definition: &FunnelDefinition, events: &[Event], threads: usize) -> 
         builder.push(event).unwrap();
     }
     builder.finish().unwrap().answer(threads).unwrap()
-}
-
-/// Everything but who answered and how long it took.
-fn answer(result: &FunnelResult) -> serde_json::Value {
-    let mut json = serde_json::to_value(result).unwrap();
-    for key in ["backend", "elapsed_ms", "events_scanned"] {
-        json.as_object_mut().unwrap().remove(key);
-    }
-    json
 }
 
 fn check(seed: u64) {

@@ -40,7 +40,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asking<T> {
 }
 
 fn refused(parts: &Parts, text: String) -> Response {
-    let hint = "Times are RFC 3339, for instance 2026-01-01T00:00:00Z; steps, limits and offsets are whole numbers.";
+    let hint = "Times are RFC 3339, for instance 2026-01-01T00:00:00Z; steps and limits are whole numbers.";
     respond(parts.uri.path(), Problem::bad_request(text, hint))
 }
 

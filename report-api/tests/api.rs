@@ -21,6 +21,8 @@ const SECOND: i64 = 1_000_000_000;
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const FUNNEL: &str = r#"{"name":"Login to payment","window":"14d","steps":[{"name":"Login","event":"login"},{"name":"Cart","event":"cart"},{"name":"Pay","event":"pay"}]}"#;
 
+const VISITS: &str = r#"{"name":"Visits","count":"sessions","window":"1h","steps":[{"name":"Login","event":"login"},{"name":"Cart","event":"cart"}]}"#;
+
 /// An hour ago, in whole seconds: the store forgets exchanges after 90 days.
 static START: LazyLock<i64> = LazyLock::new(|| (Timestamp::now().as_second() - 3_600) * SECOND);
 
@@ -54,13 +56,14 @@ impl Api {
         .unwrap();
         let access = Access::load(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
-        let funnel = Funnel {
-            slug: "checkout".to_owned(),
-            definition: FunnelDefinition::parse(FUNNEL).unwrap(),
+        let funnel = |(slug, json): (&str, &str)| Funnel {
+            slug: slug.to_owned(),
+            definition: FunnelDefinition::parse(json).unwrap(),
         };
+        let funnels = [("checkout", FUNNEL), ("visits", VISITS)];
         let settings = Settings {
             store,
-            funnels: vec![funnel],
+            funnels: funnels.map(funnel).into(),
             access,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -165,6 +168,8 @@ async fn answers_over_a_real_store() {
     each_token_sees_its_own_shop(&api).await;
     dropped_buyers_lead_to_their_traces(&api).await;
     bars_are_made_of_people_and_say_why(&api).await;
+    lists_go_on_where_the_page_before_ended(&api).await;
+    lists_of_sessions_name_them(&api).await;
     reports_come_in_every_form(&api).await;
     definitions_and_periods_are_checked(&api).await;
     mistakes_are_told_in_the_form_of_their_address(&api).await;
@@ -277,6 +282,49 @@ async fn dropped_buyers_lead_to_their_traces(api: &Api) {
             "{path}"
         );
     }
+}
+
+async fn lists_go_on_where_the_page_before_ended(api: &Api) {
+    let list = "/api/v1/funnels/checkout/steps/1/converted?limit=1";
+    let mut after = String::new();
+    let mut seen = Vec::new();
+    loop {
+        let page = api.json(&format!("{list}{after}"), &api.operator).await;
+        let users = page["users"].as_array().unwrap();
+        assert_eq!(users.len(), 1, "{page}");
+        seen.push(users[0]["user"].as_str().unwrap().to_owned());
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        after = format!("&after={next}");
+    }
+    assert_eq!(seen, ["c", "a"], "those who stopped last first");
+    let page = api
+        .get(&format!("{list}&after=nowhere"), &api.operator)
+        .await;
+    assert_eq!(page.status(), StatusCode::BAD_REQUEST);
+}
+
+async fn lists_of_sessions_name_them(api: &Api) {
+    let list = api
+        .json(
+            "/api/v1/funnels/visits/steps/1/dropped?limit=5",
+            &api.operator,
+        )
+        .await;
+    let users = list["users"].as_array().unwrap();
+    assert_eq!((users.len(), &list["next"]), (1, &Value::Null));
+    let visit = (users[0]["user"].as_str(), users[0]["session"].as_str());
+    assert_eq!(visit, (Some("b"), Some("s-b")));
+    assert_eq!(
+        users[0]["last_request"], "POST /login",
+        "of that session: {list}"
+    );
+    let page = api
+        .get("/console/funnels/visits/steps/1", &api.operator)
+        .await;
+    let page = page.text().await.unwrap();
+    assert!(page.contains("s-b"), "{page}");
 }
 
 async fn bars_are_made_of_people_and_say_why(api: &Api) {

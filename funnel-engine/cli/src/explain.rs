@@ -4,7 +4,7 @@ use std::{io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use funnel_engine::{Events, plan};
+use funnel_engine::{Backend, Events, explain_clickhouse, plan};
 
 use crate::run::definition;
 
@@ -16,14 +16,23 @@ pub(crate) struct ExplainArgs {
     /// For events in a file instead of the store.
     #[arg(long)]
     file: bool,
+    /// For a store whose index is at hand, as `funnel index` keeps it.
+    #[arg(long, conflicts_with = "file")]
+    index: bool,
 }
 
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
     let definition = definition(&args.definition)?;
-    let events = if args.file {
-        Events::File
-    } else {
-        Events::Store
+    let events = match (args.file, args.index) {
+        (true, _) => Events::File,
+        (false, true) => Events::Index,
+        (false, false) => Events::Store,
     };
-    write!(std::io::stdout(), "{}", plan(&definition, events)).context("cannot write the plan")
+    let plan = plan(&definition, events);
+    let mut text = plan.to_string();
+    if plan.backend == Backend::Clickhouse {
+        text += "\n";
+        text += &explain_clickhouse(&definition)?;
+    }
+    write!(std::io::stdout(), "{text}").context("cannot write the plan")
 }

@@ -74,26 +74,24 @@ enum Format {
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let definition = definition(&args.definition)?;
     let started = Instant::now();
-    let is_in_store = args.events.is_none() && args.clickhouse.is_some();
-    let events = if is_in_store {
-        Events::Store
-    } else {
-        Events::File
+    let events = match (&args.events, &args.clickhouse, &args.index) {
+        (None, Some(_), Some(_)) => Events::Index,
+        (None, Some(_), None) => Events::Store,
+        (Some(_), _, _) | (None, None, _) => Events::File,
     };
-    let backend = args
-        .backend
-        .map_or_else(|| plan(&definition, events).backend, Into::into);
-    let result = match backend {
-        Backend::Columnar | Backend::Clickhouse
-            if args.backend.is_none() && args.index.is_some() =>
-        {
-            on_index(args, &definition)?
-        }
-        Backend::Columnar if args.index.is_some() => on_index(args, &definition)?,
-        Backend::Columnar if is_in_store => in_store(args, &definition, false)?,
-        Backend::Columnar => columnar(args, &definition)?,
-        Backend::Clickhouse => in_store(args, &definition, true)?,
-        Backend::Reference => reference(args, &definition)?,
+    let (backend, from) = args.backend.map_or_else(
+        || {
+            let plan = plan(&definition, events);
+            (plan.backend, plan.from)
+        },
+        |asked| (asked.into(), events),
+    );
+    let result = match (backend, from) {
+        (Backend::Columnar, Events::Index) => on_index(args, &definition)?,
+        (Backend::Columnar, Events::Store) => in_store(args, &definition, false)?,
+        (Backend::Columnar, Events::File) => columnar(args, &definition)?,
+        (Backend::Clickhouse, _) => in_store(args, &definition, true)?,
+        (Backend::Reference, _) => reference(args, &definition)?,
     };
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let result = result.with_elapsed_ms(elapsed_ms);

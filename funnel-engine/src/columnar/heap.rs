@@ -5,15 +5,9 @@ use std::{collections::BTreeMap, collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
 
-use super::{
-    ColumnarError, TenantEvents, TenantSegment, run_columnar,
-    scan::{Collect, scan},
-    values::Values,
-    wanted_properties,
-};
+use super::{ColumnarError, TenantEvents, TenantSegment, run_columnar, wanted_properties};
 use crate::{
     answer::FunnelResult,
-    ask::{Member, Which},
     definition::FunnelDefinition,
     event::Event,
     index::{
@@ -21,8 +15,6 @@ use crate::{
         SegmentError, build,
     },
     service::{ServiceTally, StepService},
-    shape::Verdict,
-    tally::Steps,
 };
 
 /// Texts with a number each, in order of first appearance.
@@ -68,15 +60,15 @@ pub struct HeapBuilder {
 
 /// An index in memory, for one definition.
 pub struct HeapIndex {
-    definition: FunnelDefinition,
+    pub(super) definition: FunnelDefinition,
     service: Vec<StepService>,
-    tenants: Vec<HeapTenant>,
+    pub(super) tenants: Vec<HeapTenant>,
 }
 
-struct HeapTenant {
-    tenant: String,
+pub(super) struct HeapTenant {
+    pub(super) tenant: String,
     names: Vec<String>,
-    users: Vec<String>,
+    pub(super) users: Vec<String>,
     nobody: Option<u32>,
     segment: Segment,
     columns: Vec<Arc<PropertyColumn>>,
@@ -209,74 +201,8 @@ impl HeapIndex {
     }
 }
 
-impl HeapIndex {
-    /// Who is behind the bar of a step (counted from 1), or behind its drop-off; in no order.
-    ///
-    /// # Errors
-    /// See [`ColumnarError`].
-    pub fn members(
-        &self,
-        (step, which): (usize, Which),
-        threads: usize,
-    ) -> Result<Vec<Member>, ColumnarError> {
-        let steps = Steps::of(&self.definition);
-        let index = step.saturating_sub(1);
-        let next = steps.next(index);
-        let tenants: Vec<TenantEvents<'_>> = self.tenants.iter().map(HeapTenant::events).collect();
-        let lists = scan(&self.definition, &tenants, threads, || Listing {
-            index: self,
-            found: Vec::new(),
-            step: index,
-            next,
-            which,
-        })?;
-        Ok(lists
-            .into_iter()
-            .flat_map(|listing| listing.found)
-            .collect())
-    }
-}
-
-/// Notes who is at a step.
-struct Listing<'a> {
-    index: &'a HeapIndex,
-    found: Vec<Member>,
-    step: usize,
-    next: Option<usize>,
-    which: Which,
-}
-
-impl Collect for Listing<'_> {
-    fn subject(&mut self, tenant: usize, user: u32, verdict: &Verdict) {
-        for attempt in &verdict.counted {
-            let next_at_ns = self.next.and_then(|next| attempt.time(next));
-            let went_on = self.next.is_none_or(|next| attempt.level > next);
-            let (Some(started_at_ns), Some(reached_at_ns)) =
-                (attempt.time(0), attempt.time(self.step))
-            else {
-                continue;
-            };
-            if attempt.level <= self.step || went_on != (self.which == Which::Converted) {
-                continue;
-            }
-            let Some(tenant) = self.index.tenants.get(tenant) else {
-                continue;
-            };
-            self.found.push(Member {
-                tenant_id: tenant.tenant.clone(),
-                user_id: tenant.users.get(user as usize).cloned().unwrap_or_default(),
-                started_at_ns,
-                reached_at_ns,
-                next_at_ns,
-            });
-        }
-    }
-
-    fn done(&mut self, _: u64, _: Values) {}
-}
-
 impl HeapTenant {
-    fn events(&self) -> TenantEvents<'_> {
+    pub(super) fn events(&self) -> TenantEvents<'_> {
         TenantEvents {
             names: &self.names,
             users: u32::try_from(self.users.len()).unwrap_or(u32::MAX),

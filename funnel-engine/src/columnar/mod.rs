@@ -8,6 +8,7 @@
 
 mod gather;
 mod heap;
+mod list;
 mod plain;
 mod rules;
 mod scan;
@@ -99,6 +100,8 @@ pub struct Judged<'a> {
     pub tenant: usize,
     /// User code.
     pub user: u32,
+    /// Which session, where sessions are counted; otherwise empty.
+    pub session: &'a str,
     /// What counts.
     pub verdict: &'a Verdict,
 }

@@ -26,7 +26,7 @@ const BLOCKS: usize = 4;
 /// What a thread does with the subjects it finds.
 pub(super) trait Collect: Send {
     /// A subject that is in the funnel.
-    fn subject(&mut self, tenant: usize, user: u32, verdict: &Verdict);
+    fn subject(&mut self, judged: Judged<'_>);
     /// An attempt under a value of the breakdown.
     fn value(&mut self, _values: &mut Values, _value: u32, _attempt: &Attempt) {}
     /// Whether values are wanted.
@@ -61,8 +61,8 @@ impl Adding {
 }
 
 impl Collect for Adding {
-    fn subject(&mut self, _: usize, _: u32, verdict: &Verdict) {
-        self.sums.add(verdict);
+    fn subject(&mut self, judged: Judged<'_>) {
+        self.sums.add(judged.verdict);
     }
 
     fn value(&mut self, values: &mut Values, value: u32, attempt: &Attempt) {
@@ -93,12 +93,8 @@ impl Collect for Adding {
 pub(super) struct Visiting<V>(pub(super) V);
 
 impl<V: FnMut(Judged<'_>) + Send> Collect for Visiting<V> {
-    fn subject(&mut self, tenant: usize, user: u32, verdict: &Verdict) {
-        (self.0)(Judged {
-            tenant,
-            user,
-            verdict,
-        });
+    fn subject(&mut self, judged: Judged<'_>) {
+        (self.0)(judged);
     }
 
     fn done(&mut self, _: u64, _: Values) {}
@@ -113,7 +109,12 @@ struct OfTenant<'a, C> {
 impl<C: Collect> plain::Found for OfTenant<'_, C> {
     #[inline]
     fn subject(&mut self, user: u32, verdict: &Verdict) {
-        self.collect.subject(self.tenant, user, verdict);
+        self.collect.subject(Judged {
+            tenant: self.tenant,
+            user,
+            session: "",
+            verdict,
+        });
     }
 
     #[inline]
@@ -274,7 +275,12 @@ impl<'a, C: Collect> Worker<'a, C> {
         self.marks.extend(subject.iter().map(mark));
         self.matcher.judge(&self.marks, &mut self.verdict);
         if !self.verdict.counted.is_empty() {
-            self.collect.subject(tenant, first.user, &self.verdict);
+            self.collect.subject(Judged {
+                tenant,
+                user: first.user,
+                session: self.sessions.text(first.session),
+                verdict: &self.verdict,
+            });
         }
         if !self.collect.wants_values() {
             return;

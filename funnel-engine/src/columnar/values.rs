@@ -138,7 +138,8 @@ impl Values {
         }
     }
 
-    fn text(&self, number: u32) -> &str {
+    /// A value's text.
+    pub(crate) fn text(&self, number: u32) -> &str {
         self.texts.get(number as usize).map_or("", String::as_str)
     }
 

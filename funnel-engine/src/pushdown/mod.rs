@@ -1,24 +1,53 @@
-//! Ordered funnels inside ClickHouse, and who stopped at a step.
+//! Funnels inside ClickHouse: what is asked there, and what the answer means.
+//!
+//! Owns: the statements, from rows of the store to figures, and the lists of who is behind a bar. Refuses, by JSON
+//! path, every definition for which no statement is exact (`accept`); nothing is answered approximately.
+//!
+//! A statement is built from the inside out. `source` reads one table and gathers each subject's events as an array of
+//! times and bit sets; `levels`, `gaps`, `attempts` or `unordered` find the attempt that counts (`window_funnel` only
+//! how far it got); `summary` or `list` say what is wanted of it. Subjects are grouped in one SELECT over the table and
+//! nothing else crosses from one subject to another before the summary, so on a cluster sharded by user each shard
+//! gathers its own. docs/adr/0018-funnels-in-sql.md says why it is built this way.
 
-mod statement;
+mod accept;
+mod attempts;
+mod bits;
+mod conditions;
+mod firsts;
+mod gaps;
+mod last_steps;
+mod levels;
+mod list;
+mod question;
+mod results;
+mod rows;
+mod service;
+mod source;
+mod sql;
+mod summary;
+mod unordered;
+mod ways;
+mod window_funnel;
 
-use clickhouse::query::Query;
-use event_store::{Scope, Store, TenantId};
-use serde::Deserialize;
+pub use accept::StatementKind;
+use clickhouse::Client;
+use event_store::{Scope, Store};
+pub use last_steps::{LastStep, last_steps};
+pub(crate) use list::members_on_clickhouse;
+use question::Question;
+use source::Source;
 
 use crate::{
-    answer::{FunnelResult, StepResult, TimeToConvert, set_counts},
-    ask::{Member, Page, Which},
-    definition::{Count, DefinitionError, FunnelDefinition, Occurrence, Order},
-    figures::{Latency, Timing, bins},
-    service::{FAILED_SUFFIX, StepService},
-    tally,
+    answer::FunnelResult,
+    calendar::Calendar,
+    definition::{DefinitionError, FunnelDefinition},
+    service::StepService,
 };
 
 /// A funnel that ClickHouse could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PushdownError {
-    /// The definition has a part that is not pushed down; the reference backend may answer it.
+    /// The definition has a part that is not pushed down; another backend may answer it.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
     /// ClickHouse refused or is away.
@@ -26,33 +55,10 @@ pub enum PushdownError {
     Store(#[from] clickhouse::error::Error),
 }
 
-#[derive(Debug, Deserialize, clickhouse::Row)]
-struct Sums {
-    counts: Vec<u64>,
-    means: Vec<f64>,
-    medians: Vec<f64>,
-    p90s: Vec<f64>,
-    bins: Vec<u64>,
-    scanned: u64,
-}
-
-#[derive(Debug, Deserialize, clickhouse::Row)]
-struct Service {
-    means: Vec<f64>,
-    p95s: Vec<f64>,
-    errors: Vec<u64>,
-}
-
-impl Service {
-    fn into_steps(self) -> Vec<StepService> {
-        let figures = self.means.into_iter().zip(self.p95s).zip(self.errors);
-        let step = |((mean, p95), errors): ((f64, f64), u64)| StepService {
-            latency_ms: mean.is_finite().then_some(Latency { mean, p95 }),
-            errors,
-        };
-        figures.map(step).collect()
-    }
-}
+/// The store gives up after this.
+const SECONDS_MAX: u32 = 600;
+/// Longest statement, bytes: 64 steps of 100 names, lists of 10,000 values, 10,000 buckets.
+const STATEMENT_BYTES_MAX: u32 = 64 << 20;
 
 /// Answers a funnel over the store's events of a scope.
 ///
@@ -64,265 +70,83 @@ pub async fn run_on_clickhouse(
     definition: &FunnelDefinition,
 ) -> Result<FunnelResult, PushdownError> {
     let question = Question::new(scope, definition)?;
-    let client = store.database();
-    let funnel = statement::funnel(question.steps.len(), question.window_ns);
-    let sums = question.filter(question.names(client.query(&funnel)));
-    let service = statement::service(question.steps.len());
-    let service = question.failed_names(question.names(client.query(&service)));
-    let (sums, service): (Sums, Service) =
-        tokio::try_join!(sums.fetch_one(), question.filter(service).fetch_one())?;
-    Ok(result(definition, &sums, service)?)
+    let client = client(store);
+    let buckets = question.buckets(&client).await?;
+    let statements = question.statements(buckets.as_deref());
+    let whole = statements.whole.query(&client);
+    let values = async {
+        match &statements.values {
+            Some(values) => values.query(&client).fetch_all::<summary::Row>().await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let service = service_in_store(store, scope, definition);
+    let (mut rows, values, service) = tokio::try_join!(
+        async { Ok(whole.fetch_all::<summary::Row>().await?) },
+        async { Ok(values.await?) },
+        service
+    )?;
+    rows.extend(values);
+    let mut result = results::result(definition, &rows, buckets.as_deref())?;
+    result.set_service(&service);
+    Ok(result)
 }
 
-/// How the shop served each step, whoever asked; `None` where steps have conditions or share names, which the
-/// statement does not tell apart.
+/// How the shop served each step, whoever asked. Every definition can be asked about.
 pub(crate) async fn service_in_store(
     store: &Store,
     scope: &Scope,
     definition: &FunnelDefinition,
-) -> Result<Option<Vec<StepService>>, PushdownError> {
-    let Ok(steps) = step_names(definition) else {
-        return Ok(None);
-    };
-    let question = Question {
-        steps,
-        window_ns: definition.window.nanoseconds(),
-        tenant: scope.tenant(),
-        time_range: time_range(definition),
-    };
-    let statement = statement::service(question.steps.len());
-    let query = question.failed_names(question.names(store.database().query(&statement)));
-    let service: Service = question.filter(query).fetch_one().await?;
-    Ok(Some(service.into_steps()))
+) -> Result<Vec<StepService>, PushdownError> {
+    let statement = Source { definition, scope }.service();
+    let row: service::Row = statement.query(&client(store)).fetch_one().await?;
+    Ok(row.steps())
 }
 
-/// Who is behind the bar of a step (counted from 1), or behind its drop-off: the latest first.
-pub(crate) async fn members_on_clickhouse(
-    store: &Store,
-    scope: &Scope,
-    definition: &FunnelDefinition,
-    (step, which): (usize, Which),
-    page: Page,
-) -> Result<Vec<Member>, PushdownError> {
-    let question = Question::new(scope, definition)?;
-    let steps = question.steps.len();
-    let members = statement::members(steps, question.window_ns, step);
-    let query = question.filter(question.names(store.database().query(&members)));
-    let (least, most) = match which {
-        Which::Dropped if step < steps => (step, step),
-        // Nobody drops at the last step.
-        Which::Dropped => (1, 0),
-        Which::Converted => ((step + 1).min(steps), steps),
-    };
-    let query = query
-        .bind(least)
-        .bind(most)
-        .bind(page.limit)
-        .bind(page.offset);
-    Ok(query.fetch_all().await?)
-}
-
-/// Whether the store can answer a definition.
+/// The kind of statement with which the store can answer a definition.
 ///
 /// # Errors
-/// The part that it cannot, by JSON path.
-pub fn require_pushdown(definition: &FunnelDefinition) -> Result<(), DefinitionError> {
-    require_shape(definition)?;
-    step_names(definition).map(drop)
+/// The part that it cannot answer, by JSON path.
+pub fn statement_kind(definition: &FunnelDefinition) -> Result<StatementKind, DefinitionError> {
+    accept::kind(definition)
 }
 
-/// The statement that answers a definition for all tenants, with its parameters written out for reading.
+/// The statements that answer a definition for all tenants, with their values in place, to be read by people. Where a
+/// trend has no time range, its buckets stand in as one.
 ///
 /// # Errors
-/// The part that the store cannot answer, by JSON path.
+/// As [`statement_kind`].
 pub fn explain_clickhouse(definition: &FunnelDefinition) -> Result<String, DefinitionError> {
     let question = Question::new(&Scope::Operator, definition)?;
-    let statement = statement::funnel(question.steps.len(), question.window_ns);
-    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-    let names = question.steps.iter().map(|names| {
-        let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-        format!("[{}]", names.join(", "))
-    });
-    let (from, to) = question.time_range;
-    let filter = ["1".to_owned(), quoted(""), from.to_string(), to.to_string()];
-    let mut parameters = names.chain(filter);
-    let mut text = String::new();
-    for part in statement.split_inclusive('?') {
-        text.push_str(part.strip_suffix('?').unwrap_or(part));
-        if part.ends_with('?') {
-            text.push_str(&parameters.next().unwrap_or_default());
+    let buckets = match (&definition.trend, &definition.time_range) {
+        (None, _) => None,
+        (Some(_), None) => Some(vec![0]),
+        (Some(trend), Some(_)) => {
+            let (from, to) = definition.time_range_ns();
+            Some(Calendar::new(trend).buckets(from, to - 1)?)
         }
-    }
-    Ok(text)
-}
-
-/// What all statements of one definition bind.
-struct Question<'a> {
-    steps: Vec<Vec<&'a str>>,
-    window_ns: i64,
-    tenant: Option<&'a TenantId>,
-    time_range: (i64, i64),
-}
-
-impl<'a> Question<'a> {
-    fn new(scope: &'a Scope, definition: &'a FunnelDefinition) -> Result<Self, DefinitionError> {
-        require_shape(definition)?;
-        Ok(Self {
-            steps: step_names(definition)?,
-            window_ns: definition.window.nanoseconds(),
-            tenant: scope.tenant(),
-            time_range: time_range(definition),
-        })
-    }
-
-    fn names(&self, query: Query) -> Query {
-        self.steps
-            .iter()
-            .fold(query, |query, names| query.bind(names))
-    }
-
-    fn failed_names(&self, query: Query) -> Query {
-        let failed = |names: &Vec<&str>| -> Vec<String> {
-            let names = names.iter();
-            names.map(|name| format!("{name}{FAILED_SUFFIX}")).collect()
-        };
-        let steps = self.steps.iter();
-        steps.fold(query, |query, names| query.bind(failed(names)))
-    }
-
-    fn filter(&self, query: Query) -> Query {
-        let (from, to) = self.time_range;
-        query
-            .bind(self.tenant.is_none())
-            .bind(self.tenant.map_or("", TenantId::as_str))
-            .bind(from)
-            .bind(to)
-    }
-}
-
-/// Refuses the parts that no statement is written for.
-fn require_shape(definition: &FunnelDefinition) -> Result<(), DefinitionError> {
-    let refused = |path: &str| {
-        Err(DefinitionError {
-            path: path.to_owned(),
-            message: "is not pushed down to ClickHouse; the columnar backend answers it".to_owned(),
-        })
     };
-    if definition.order != Order::Ordered {
-        return refused("order");
-    }
-    if definition.count != Count::Users {
-        return refused("count");
-    }
-    for (index, step) in definition.steps.iter().enumerate() {
-        if step.optional {
-            return refused(&format!("steps[{index}].optional"));
-        }
-        if step.occurrence != Occurrence::Any {
-            return refused(&format!("steps[{index}].occurrence"));
-        }
-        if step.http.is_some() {
-            return refused(&format!("steps[{index}].http"));
-        }
-    }
-    match (
-        definition.exclusions.is_empty(),
-        &definition.breakdown,
-        &definition.trend,
-    ) {
-        (false, _, _) => refused("exclusions"),
-        (_, Some(_), _) => refused("breakdown"),
-        (_, _, Some(_)) => refused("trend"),
-        _ => Ok(()),
-    }
+    let statements = question.statements(buckets.as_deref());
+    let all = [statements.whole]
+        .into_iter()
+        .chain(statements.values)
+        .chain([question.source.service()]);
+    Ok(all.map(|statement| statement.shown() + ";\n").collect())
 }
 
-/// The event names of each step; steps must not share any, because then one event could fill two.
-fn step_names(definition: &FunnelDefinition) -> Result<Vec<Vec<&str>>, DefinitionError> {
-    let refused = |path: String, what: &str| DefinitionError {
-        path,
-        message: format!(
-            "{what} is not pushed down to ClickHouse; the columnar backend answers it"
-        ),
-    };
-    if !definition.conditions.is_empty() {
-        return Err(refused("where".to_owned(), "a global condition"));
-    }
-    let mut steps: Vec<Vec<&str>> = Vec::new();
-    for (index, step) in definition.steps.iter().enumerate() {
-        if !step.conditions.is_empty() || step.within.is_some() || step.not_before.is_some() {
-            return Err(refused(
-                format!("steps[{index}]"),
-                "a condition or gap limit of a step",
-            ));
-        }
-        let names = step
-            .event
-            .names()
-            .ok_or_else(|| refused(format!("steps[{index}].event"), "any event"))?;
-        if names
-            .iter()
-            .any(|name| steps.iter().flatten().any(|earlier| earlier == name))
-        {
-            return Err(refused(
-                format!("steps[{index}].event"),
-                "an event that an earlier step has too",
-            ));
-        }
-        steps.push(names);
-    }
-    Ok(steps)
-}
-
-fn time_range(definition: &FunnelDefinition) -> (i64, i64) {
-    // The store's times lie between 1970 and 2262; a range may be wider.
-    let nanoseconds = |at: &jiff::Timestamp| {
-        i64::try_from(at.as_nanosecond().clamp(0, i64::MAX.into())).unwrap_or(i64::MAX)
-    };
-    definition
-        .time_range
-        .as_ref()
-        .map_or((0, i64::MAX), |range| {
-            (nanoseconds(&range.from), nanoseconds(&range.to))
-        })
-}
-
-fn result(
-    definition: &FunnelDefinition,
-    sums: &Sums,
-    service: Service,
-) -> Result<FunnelResult, DefinitionError> {
-    let timing = |index: usize| -> Option<Timing> {
-        let (mean, median, p90) = (
-            sums.means.get(index)?,
-            sums.medians.get(index)?,
-            sums.p90s.get(index)?,
-        );
-        mean.is_finite().then_some(Timing {
-            mean: *mean,
-            median: *median,
-            p90: *p90,
-        })
-    };
-    let nothing = tally::Sums::of(definition);
-    let mut result = FunnelResult::of(definition, nothing, "clickhouse")?;
-    result.events_scanned = sums.scanned;
-    set_counts(
-        &mut result.steps,
-        &tally::Steps::of(definition),
-        &sums.counts,
-    );
-    let later = result.steps.iter_mut().enumerate().skip(1);
-    later.for_each(|(index, step): (usize, &mut StepResult)| {
-        step.time_from_previous_s = timing(index);
-    });
-    // The first slot of the timing columns holds the whole way.
-    result.time_to_convert_s = timing(0).map(|timing| TimeToConvert {
-        mean: timing.mean,
-        median: timing.median,
-        p90: timing.p90,
-        histogram: bins(&sums.bins),
-    });
-    result.set_service(&service.into_steps());
-    Ok(result)
+/// A client with the settings that every statement here needs.
+fn client(store: &Store) -> Client {
+    let settings = [
+        // Rows lie by tenant, user and time, so a subject is finished before the next begins.
+        ("optimize_aggregation_in_order", "1".to_owned()),
+        // A `Distributed` table whose sharding key is made of the grouping's columns is grouped on its shards alone.
+        ("optimize_skip_unused_shards", "1".to_owned()),
+        ("optimize_distributed_group_by_sharding_key", "1".to_owned()),
+        ("max_query_size", STATEMENT_BYTES_MAX.to_string()),
+        ("max_execution_time", SECONDS_MAX.to_string()),
+    ];
+    let settings = settings.into_iter();
+    settings.fold(store.database(), |client, (name, value)| {
+        client.with_setting(name, value)
+    })
 }

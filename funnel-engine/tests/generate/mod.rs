@@ -117,7 +117,7 @@ fn modes(dice: &mut Dice) -> Value {
     json!(modes)
 }
 
-fn breakdown(dice: &mut Dice, steps: u64, order: &str) -> Value {
+pub(crate) fn breakdown(dice: &mut Dice, steps: u64, order: &str) -> Value {
     let properties = match dice.below(3) {
         0 => json!(["p", "q"]),
         1 => json!(["p"]),

@@ -1,6 +1,6 @@
-//! Funnels as data: the list, an answer, the report's files, and who stopped at a step.
+//! Funnels as data: the list, an answer, the report's files.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -8,62 +8,26 @@ use axum::{
     http::header,
     response::{IntoResponse as _, Response},
 };
-use event_store::{LastExchangeRow, Scope};
-use funnel_engine::{FunnelDefinition, FunnelResult, Page, TimeRange, Which, members};
+use event_store::Scope;
+use funnel_engine::{FunnelDefinition, FunnelResult, TimeRange};
 use funnel_report::{Report, ReportFormat};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     access::Viewer,
-    answers::{Funnel, threads},
+    answers::Funnel,
     extract::{Asking, Param},
     problem::Problem,
     server::App,
 };
 
-/// Users of one page of a list.
-pub(crate) const PAGE_MAX: u64 = 100;
-
 /// `?from=&to=`, RFC 3339: instead of the definition's own time range.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Asked {
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-}
-
-/// `?limit=&offset=`, and the period as in [`Asked`].
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct Part {
-    pub(crate) limit: Option<u64>,
-    pub(crate) offset: Option<u64>,
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-}
-
-impl Part {
-    pub(crate) fn asked(&self) -> Asked {
-        Asked {
-            from: self.from,
-            to: self.to,
-        }
-    }
-}
-
-/// A user who is counted at a step, and what they did last.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Buyer {
-    pub(crate) tenant: String,
-    pub(crate) user: String,
-    pub(crate) stopped_at: Timestamp,
-    pub(crate) went_on_at: Option<Timestamp>,
-    pub(crate) last_seen: Option<Timestamp>,
-    pub(crate) last_request: Option<String>,
-    pub(crate) last_status: Option<u16>,
-    pub(crate) last_duration_ms: Option<f64>,
-    pub(crate) session: Option<String>,
-    pub(crate) trace_id: Option<String>,
+    pub(super) from: Option<Timestamp>,
+    pub(super) to: Option<Timestamp>,
 }
 
 impl App {
@@ -189,110 +153,4 @@ pub(crate) async fn report_file(
         (header::CONTENT_DISPOSITION, name),
     ];
     Ok((headers, bytes).into_response())
-}
-
-pub(super) async fn dropped_users(
-    viewer: Viewer,
-    State(app): State<App>,
-    Param((slug, step)): Param<(String, usize)>,
-    Asking(part): Asking<Part>,
-) -> Result<Json<Value>, Problem> {
-    users(&viewer, &app, (&slug, step), Which::Dropped, &part).await
-}
-
-pub(super) async fn converted_users(
-    viewer: Viewer,
-    State(app): State<App>,
-    Param((slug, step)): Param<(String, usize)>,
-    Asking(part): Asking<Part>,
-) -> Result<Json<Value>, Problem> {
-    users(&viewer, &app, (&slug, step), Which::Converted, &part).await
-}
-
-async fn users(
-    viewer: &Viewer,
-    app: &App,
-    (slug, step): (&str, usize),
-    which: Which,
-    part: &Part,
-) -> Result<Json<Value>, Problem> {
-    let page = Page {
-        limit: part.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX),
-        offset: part.offset.unwrap_or(0),
-    };
-    let definition = app.funnel(slug)?.over(part.asked().time_range()?.as_ref());
-    let users = buyers(app, &viewer.scope, &definition, (step, which), page).await?;
-    Ok(Json(
-        json!({ "step": step, "offset": page.offset, "users": users }),
-    ))
-}
-
-/// Who is behind the bar of a step or behind its drop-off, the latest first, each with their last exchange.
-pub(crate) async fn buyers(
-    app: &App,
-    scope: &Scope,
-    definition: &FunnelDefinition,
-    (step, which): (usize, Which),
-    page: Page,
-) -> Result<Vec<Buyer>, Problem> {
-    if !(1..=definition.steps.len()).contains(&step) {
-        return Err(Problem::not_found("step"));
-    }
-    let users = members(
-        &app.store,
-        scope,
-        definition,
-        (step, which),
-        page,
-        threads(),
-    )
-    .await?;
-    if users.is_empty() {
-        return Ok(Vec::new());
-    }
-    let names = users
-        .iter()
-        .map(|user| (user.tenant_id.as_str(), user.user_id.as_str()));
-    let last = app
-        .store
-        .last_exchanges(scope, &names.collect::<Vec<_>>())
-        .await?;
-    let last: BTreeMap<(&str, &str), &LastExchangeRow> = last
-        .iter()
-        .map(|row| ((row.tenant.as_str(), row.user.as_str()), row))
-        .collect();
-    let joined = users.iter().map(|user| {
-        let last = last.get(&(user.tenant_id.as_str(), user.user_id.as_str()));
-        Buyer {
-            tenant: user.tenant_id.clone(),
-            user: user.user_id.clone(),
-            stopped_at: timestamp(user.reached_at_ns),
-            went_on_at: user.next_at_ns.map(timestamp),
-            last_seen: last.map(|row| timestamp(row.at)),
-            last_request: last.and_then(|row| request(row)),
-            last_status: last.and_then(|row| row.last_status),
-            last_duration_ms: last.map(|row| milliseconds(row.last_duration_ns)),
-            session: last.and_then(|row| row.last_session_id.clone()),
-            trace_id: last.and_then(|row| row.last_trace_id.clone()),
-        }
-    });
-    Ok(joined.collect())
-}
-
-fn request(row: &LastExchangeRow) -> Option<String> {
-    let method = row.last_method.as_deref()?;
-    Some(format!(
-        "{method} {}",
-        row.last_route.as_deref().unwrap_or("")
-    ))
-}
-
-/// A time of the store; one out of range shows as 1970.
-pub(crate) fn timestamp(ns: i64) -> Timestamp {
-    Timestamp::from_nanosecond(ns.into()).unwrap_or_default()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with a few digits")]
-fn milliseconds(ns: u64) -> f64 {
-    ns as f64 / 1e6
 }

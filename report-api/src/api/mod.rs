@@ -1,6 +1,7 @@
 //! The HTTP API, version 1: everything that the console shows, as data.
 
 mod funnels;
+mod lists;
 mod traces;
 mod why;
 
@@ -11,7 +12,8 @@ use axum::{
 
 use crate::server::App;
 
-pub(crate) use funnels::{Asked, Buyer, PAGE_MAX, Part, buyers, timestamp};
+pub(crate) use funnels::Asked;
+pub(crate) use lists::{Buyer, Part, buyers, timestamp};
 pub(crate) use traces::read_trace;
 pub(crate) use why::driver_table;
 
@@ -24,11 +26,11 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/funnels/{slug}/{file}", get(funnels::report))
         .route(
             "/api/v1/funnels/{slug}/steps/{step}/dropped",
-            get(funnels::dropped_users),
+            get(lists::dropped),
         )
         .route(
             "/api/v1/funnels/{slug}/steps/{step}/converted",
-            get(funnels::converted_users),
+            get(lists::converted),
         )
         .route(
             "/api/v1/funnels/{slug}/steps/{step}/drivers",

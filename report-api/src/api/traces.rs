@@ -59,7 +59,7 @@ fn span(node: &Node) -> Value {
     json!({
         "span_id": span.span_id, "parent_span_id": node.parent, "depth": node.depth, "source": node.source,
         "service": span.service_name, "name": span.span_name, "kind": span.span_kind,
-        "start": super::funnels::timestamp(span.timestamp), "duration_ns": span.duration, "self_ns": node.self_ns,
+        "start": super::lists::timestamp(span.timestamp), "duration_ns": span.duration, "self_ns": node.self_ns,
         "status": span.status_code, "attributes": attributes,
     })
 }

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use event_store::Scope;
 use funnel_engine::{
-    FunnelDefinition, Page, TimeRange, Which, members,
+    Bar, FunnelDefinition, TimeRange, Which, members,
     why::{Comparison, DriverOptions, DriverTable, Subject, Transition, drivers_in_store},
 };
 use jiff::Timestamp;
@@ -52,28 +52,19 @@ pub(crate) async fn driver_table(
         .checked_sub(1)
         .and_then(|index| definition.steps.get(index));
     let reached = reached.ok_or_else(|| Problem::not_found("step"))?;
-    let page = Page {
-        limit: 10 * SUBJECTS_MAX as u64,
-        offset: 0,
-    };
     let mut subjects = Vec::new();
     for which in [Which::Dropped, Which::Converted] {
-        let found = members(
-            &app.store,
-            scope,
-            definition,
-            (step, which),
-            page,
-            threads(),
-        )
-        .await?;
-        subjects.extend(found.into_iter().map(|member| Subject {
-            tenant: member.tenant_id,
-            user: member.user_id,
-            session: None,
-            started_at_ns: member.started_at_ns,
-            reached_at_ns: member.reached_at_ns,
-            next_at_ns: member.next_at_ns,
+        let (bar, page) = (Bar { step, which }, (None, 10 * SUBJECTS_MAX));
+        let found = members(&app.store, scope, definition, bar, page, threads()).await?;
+        subjects.extend(found.members.into_iter().filter_map(|member| {
+            Some(Subject {
+                started_at_ns: member.started_at_ns(),
+                reached_at_ns: member.reached_at_ns(step)?,
+                next_at_ns: member.next_at_ns(definition, step),
+                tenant: member.tenant_id,
+                user: member.user_id,
+                session: member.session_id,
+            })
         }));
     }
     let names = reached.event.names();

@@ -1,13 +1,13 @@
 //! Who stopped at a step: the way from a drop-off to traces.
 
 use axum::{extract::State, response::Html};
-use funnel_engine::{Page as Window, Which};
+use funnel_engine::{Bar, Count, Which};
 use funnel_report::grouped;
 
 use super::{Page, PageProblem, funnel_url, html, words};
 use crate::{
     access::PageViewer,
-    api::{Buyer as Dropped, PAGE_MAX, Part, buyers},
+    api::{Buyer as Dropped, Part, buyers},
     extract::{Asking, Param},
     problem::Problem,
     server::App,
@@ -31,6 +31,8 @@ struct DroppedPage {
 
 struct Buyer {
     user: String,
+    /// Where sessions are counted.
+    session: Option<String>,
     tenant: String,
     last_seen: String,
     last_request: String,
@@ -48,7 +50,7 @@ pub(super) async fn page(
     Asking(part): Asking<Part>,
 ) -> Result<Html<String>, PageProblem> {
     let funnel = app.funnel(&slug)?;
-    let (asked, offset) = (part.asked(), part.offset.unwrap_or(0));
+    let (asked, before) = (part.asked(), part.seen.unwrap_or(0));
     let result = app.answer(funnel, &viewer.scope, &asked).await?;
     let here = step
         .checked_sub(1)
@@ -57,20 +59,14 @@ pub(super) async fn page(
     let (Some(here), Some(next)) = (here, next) else {
         return Err(Problem::not_found("step").into());
     };
-    let window = Window {
-        limit: PAGE_MAX,
-        offset,
-    };
     let definition = funnel.over(asked.time_range()?.as_ref());
-    let users = buyers(
-        &app,
-        &viewer.scope,
-        &definition,
-        (step, Which::Dropped),
-        window,
-    )
-    .await?;
-    let seen = offset.saturating_add(users.len() as u64);
+    let bar = Bar {
+        step,
+        which: Which::Dropped,
+    };
+    let list = buyers(&app, &viewer.scope, &definition, bar, &part).await?;
+    let seen = before.saturating_add(list.buyers.len() as u64);
+    let by_session = definition.count == Count::Sessions;
     let url = funnel_url(&slug);
     html(&DroppedPage {
         page: Page::new(&app, &viewer, &format!("Stopped at {}", here.name), &slug),
@@ -78,27 +74,32 @@ pub(super) async fn page(
         step_name: here.name.clone(),
         next_name: next.name.clone(),
         total: grouped(here.drop_off),
-        shown: match (offset, users.len()) {
+        shown: match (before, list.buyers.len()) {
             (_, 0) => "none".to_owned(),
             (0, _) => grouped(seen),
-            (offset, _) => format!("{} to {}", grouped(offset + 1), grouped(seen)),
+            (before, _) => format!("{} to {}", grouped(before.saturating_add(1)), grouped(seen)),
         },
         of: grouped(here.count),
-        buyers: users.iter().map(buyer).collect(),
-        next_url: (seen < here.drop_off && !users.is_empty()).then(|| {
+        buyers: list
+            .buyers
+            .iter()
+            .map(|one| buyer(one, by_session))
+            .collect(),
+        next_url: list.next.map(|next| {
             let period = asked.query();
             let joint = if period.is_empty() { '?' } else { '&' };
-            format!("{url}/steps/{step}{period}{joint}offset={seen}")
+            format!("{url}/steps/{step}{period}{joint}after={next}&seen={seen}")
         }),
         why_url: format!("{url}/steps/{step}/why{}", asked.query()),
         funnel_url: format!("{url}{}", asked.query()),
     })
 }
 
-fn buyer(user: &Dropped) -> Buyer {
+fn buyer(user: &Dropped, by_session: bool) -> Buyer {
     let trace = user.trace_id.as_ref();
     Buyer {
         user: user.user.clone(),
+        session: user.session.clone().filter(|_| by_session),
         tenant: user.tenant.clone(),
         last_seen: words::instant(user.last_seen.unwrap_or(user.stopped_at)),
         last_request: words::or_dash(user.last_request.clone(), |request| request),

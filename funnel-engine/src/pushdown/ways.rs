@@ -29,7 +29,7 @@ pub(super) fn times(instant: Instant<'_>, start: &str, end: &str, level: &str) -
             "arrayFold((best, base) -> arrayMap((one, other) -> {}, best, {}), i.{}, [{nobody}])",
             smaller("one", "other"),
             taken(instant, "base"),
-            instant.bases()
+            Instant::BASES
         )
     } else {
         taken(instant, "i.2")
@@ -38,23 +38,37 @@ pub(super) fn times(instant: Instant<'_>, start: &str, end: &str, level: &str) -
         (false, false) => None,
         (true, false) => Some(format!("bitAnd(i.{}, level) != 0", instant.cover())),
         (false, true) => Some(format!("i.{} = 0", instant.mixed())),
-        (true, true) => {
-            Some(format!("i.{} = 0 OR bitAnd(i.{}, level) != 0", instant.mixed(), instant.cover()))
-        }
+        (true, true) => Some(format!(
+            "i.{} = 0 OR bitAnd(i.{}, level) != 0",
+            instant.mixed(),
+            instant.cover()
+        )),
     };
-    let stays = ends.map_or_else(|| "way".to_owned(), |ends| format!("if({ends}, {none}, way)"));
+    let stays = ends.map_or_else(
+        || "way".to_owned(),
+        |ends| format!("if({ends}, {none}, way)"),
+    );
     let next = format!(
         "arrayMap((way, new, level) -> {}, ways, {new}, [{levels}])",
         smaller(&stays, "new")
     );
-    let first = list((1..=steps).map(|level| if level == 1 { format!("[{start}]") } else { none.clone() }));
+    let first = list((1..=steps).map(|level| {
+        if level == 1 {
+            format!("[{start}]")
+        } else {
+            none.clone()
+        }
+    }));
     let ways = format!(
         "arrayFold((ways, i) -> {next}, arrayConcat(
             arrayMap(i -> {started}, arrayFilter(i -> i.1 = {start}, instants)),
             arrayFilter(i -> i.1 > {start} AND i.1 <= {end}, instants)), [{first}])",
         started = started(instant),
     );
-    format!("arrayResize(arrayMap(t -> if(t = {NEVER}, 0, t), {ways}[{level}]), {steps})")
+    // Most subjects stop at step 1, where there is nothing to find.
+    format!(
+        "arrayResize(if({level} <= 1, [{start}], arrayMap(t -> if(t = {NEVER}, 0, t), {ways}[{level}])), {steps})"
+    )
 }
 
 /// The start instant `i` after step 1 has been filled there: nothing ends at it.
@@ -63,7 +77,7 @@ fn started(instant: Instant<'_>) -> String {
     if instant.shares {
         parts.push(format!(
             "arrayMap(base -> bitXor(base, 1), arrayFilter(base -> bitTest(base, 0), i.{}))",
-            instant.bases()
+            Instant::BASES
         ));
     }
     if instant.excludes() {
@@ -82,7 +96,8 @@ fn taken(instant: Instant<'_>, base: &str) -> String {
     let bits = list((0..steps).map(|bit| format!("toUInt64({})", 1_u64 << bit)));
     // q.1: the smallest way to the place before this step; q.2: what has been found.
     let is_there = format!("q.1[1] != {NEVER}");
-    let take = format!("if(bitAnd({base}, step) != 0 AND {is_there}, arrayPushBack(q.1, i.1), {none})");
+    let take =
+        format!("if(bitAnd({base}, step) != 0 AND {is_there}, arrayPushBack(q.1, i.1), {none})");
     let passed = match instant.shape.optional {
         0 => smaller("way", &take),
         optional => {

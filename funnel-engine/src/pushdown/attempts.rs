@@ -26,7 +26,8 @@ pub(super) const NEVER: u64 = u64::MAX;
 
 /// Largest sets of steps that the events of one instant can fill together, each event one step. Adding an event makes
 /// every set one step larger, or none.
-const BASES: &str = "arrayFold((bases, fills) -> if(notEmpty(GROWN), GROWN, bases), g.2, [toUInt64(0)])";
+const BASES: &str =
+    "arrayFold((bases, fills) -> if(notEmpty(GROWN), GROWN, bases), g.2, [toUInt64(0)])";
 const GROWN: &str = "arrayDistinct(arrayFlatten(arrayMap(base -> arrayMap(step -> bitOr(base, step), bitmaskToArray(bitAnd(fills, bitNot(base)))), bases)))";
 
 /// How the tuples of an instant are laid out: time, steps that any event can fill, then what the funnel needs.
@@ -46,14 +47,12 @@ impl Instant<'_> {
         !self.shape.exclusions.is_empty()
     }
 
-    /// Sets of steps that can be filled together.
-    pub(super) const fn bases(self) -> usize {
-        3
-    }
+    /// Sets of steps that can be filled together, where steps share events.
+    pub(super) const BASES: usize = 3;
 
     /// Levels that an exclusion taints.
     pub(super) fn cover(self) -> usize {
-        3 + usize::from(self.shares)
+        Self::BASES + usize::from(self.shares)
     }
 
     /// Whether ways may go on without taking a step.
@@ -63,14 +62,24 @@ impl Instant<'_> {
 
     /// The tuple, from the group `g` of events of one instant.
     fn tuple(self) -> String {
-        let differs = if self.excludes() { "(e.2, e.3) != (g[1].2, g[1].3)" } else { "e.2 != g[1].2" };
+        let differs = if self.excludes() {
+            "(e.2, e.3) != (g[1].2, g[1].3)"
+        } else {
+            "e.2 != g[1].2"
+        };
         let mixed = format!("(arrayExists(e -> {differs}, g) AND arrayMax(g.2) != 0)");
-        let mut parts = vec!["g[1].1".to_owned(), "arrayReduce('groupBitOr', g.2)".to_owned()];
+        let mut parts = vec![
+            "g[1].1".to_owned(),
+            "arrayReduce('groupBitOr', g.2)".to_owned(),
+        ];
         if self.shares {
             parts.push(BASES.replace("GROWN", GROWN));
         }
         if self.excludes() {
-            parts.push(format!("if({mixed}, toUInt64(0), {})", cover(&self.shape.exclusions)));
+            parts.push(format!(
+                "if({mixed}, toUInt64(0), {})",
+                cover(&self.shape.exclusions)
+            ));
         }
         if self.is_strict() {
             parts.push(format!("toUInt8({mixed})"));
@@ -81,7 +90,11 @@ impl Instant<'_> {
     /// Levels reached from the levels `from` by filling at least one step at the instant `i`.
     fn advanced(self, from: &str) -> String {
         if self.shares {
-            format!("arrayReduce('groupBitOr', arrayMap(base -> {}, i.{}))", self.carried(from, "base"), self.bases())
+            format!(
+                "arrayReduce('groupBitOr', arrayMap(base -> {}, i.{}))",
+                self.carried(from, "base"),
+                Self::BASES
+            )
         } else {
             self.carried(from, "i.2")
         }
@@ -92,7 +105,9 @@ impl Instant<'_> {
             0 => base.to_owned(),
             optional => format!("bitOr({base}, toUInt64({optional}))"),
         };
-        format!("bitShiftLeft(bitAnd(bitOr(bitXor(bitAnd({from}, {passed}) + {passed}, {passed}), {from}), {base}), 1)")
+        format!(
+            "bitShiftLeft(bitAnd(bitOr(bitXor(bitAnd({from}, {passed}) + {passed}, {passed}), {from}), {base}), 1)"
+        )
     }
 
     /// The levels after the start instant `s`, at which step 1 is filled.
@@ -102,7 +117,7 @@ impl Instant<'_> {
             let rest = self.carried(from, "bitXor(base, 1)");
             format!(
                 "arrayReduce('groupBitOr', arrayMap(base -> if(bitTest(base, 0), bitOr({from}, {rest}), toUInt64(0)), s.{}))",
-                self.bases()
+                Self::BASES
             )
         } else {
             format!("bitOr({from}, {})", self.carried(from, "bitXor(s.2, 1)"))
@@ -115,18 +130,32 @@ impl Instant<'_> {
         let started = self.started();
         let mixed = format!("i.{} = 1", self.mixed());
         let cover = format!("bitNot(i.{})", self.cover());
-        let gone_on = |from: &str| format!("bitOr({}, if({mixed}, {from}, toUInt64(0)))", self.advanced(from));
-        let rises = |new: &str, old: &str, at: &str| format!("if(bitXor({new}, {old}) > {old}, i.1, {at})");
+        let gone_on = |from: &str| {
+            format!(
+                "bitOr({}, if({mixed}, {from}, toUInt64(0)))",
+                self.advanced(from)
+            )
+        };
+        let rises =
+            |new: &str, old: &str, at: &str| format!("if(bitXor({new}, {old}) > {old}, i.1, {at})");
         // `one` holds the highest level of `all`, of which it is a part.
         let tops = |one: &str, all: &str| format!("bitXor({one}, {all}) < {one}");
         let arrives = |stays: &str, clean: &str, all: &str, at: &str| {
-            format!("if(NOT {} AND {}, i.1, {at})", tops(stays, all), tops(clean, all))
+            format!(
+                "if(NOT {} AND {}, i.1, {at})",
+                tops(stays, all),
+                tops(clean, all)
+            )
         };
         match (self.is_strict(), self.excludes()) {
             (false, false) => {
                 let all = format!("bitOr(a.1, {})", self.advanced("a.1"));
                 let at = rises(&all, "a.1", "a.2");
-                (format!("({started}, s.1)"), format!("({all}, {at})"), [1, 1, 2])
+                (
+                    format!("({started}, s.1)"),
+                    format!("({all}, {at})"),
+                    [1, 1, 2],
+                )
             }
             (true, false) => {
                 let all = format!("bitOr(a.2, {})", self.advanced("a.1"));
@@ -139,22 +168,39 @@ impl Instant<'_> {
                 let stays = format!("bitAnd(a.2, {cover})");
                 let clean = format!("bitOr({stays}, {})", self.advanced("a.2"));
                 let at = arrives(&stays, &clean, &all, "a.3");
-                (format!("({started}, {started}, s.1)"), format!("({all}, {clean}, {at})"), [1, 2, 3])
+                (
+                    format!("({started}, {started}, s.1)"),
+                    format!("({all}, {clean}, {at})"),
+                    [1, 2, 3],
+                )
             }
             (true, true) => {
                 let all = format!("bitOr(a.3, {})", self.advanced("a.1"));
                 let stays = format!("bitAnd(a.4, {cover})");
                 let clean = format!("bitOr({stays}, {})", self.advanced("a.2"));
                 let at = arrives(&stays, &clean, &all, "a.5");
-                let next = format!("({}, {}, {all}, {clean}, {at})", gone_on("a.1"), gone_on("a.2"));
-                (format!("({started}, {started}, {started}, {started}, s.1)"), next, [3, 4, 5])
+                let next = format!(
+                    "({}, {}, {all}, {clean}, {at})",
+                    gone_on("a.1"),
+                    gone_on("a.2")
+                );
+                (
+                    format!("({started}, {started}, {started}, {started}, s.1)"),
+                    next,
+                    [3, 4, 5],
+                )
             }
         }
     }
 }
 
 /// As [`levels::attempts`](super::levels::attempts).
-pub(super) fn attempts(instant: Instant<'_>, carry: &str, trend: Option<(usize, usize)>, subjects: Sql) -> Sql {
+pub(super) fn attempts(
+    instant: Instant<'_>,
+    carry: &str,
+    trend: Option<(usize, usize)>,
+    subjects: Sql,
+) -> Sql {
     let window = instant.shape.window_ns;
     let (start, next, [all, clean, at]) = instant.automaton();
     let instants = format!(
@@ -180,7 +226,10 @@ pub(super) fn attempts(instant: Instant<'_>, carry: &str, trend: Option<(usize, 
     ];
     let mut last = vec![
         format!("{carry}, level"),
-        format!("{} AS times", ways::times(instant, "starting", "ending", "level")),
+        format!(
+            "{} AS times",
+            ways::times(instant, "starting", "ending", "level")
+        ),
     ];
     if let Some((from, to)) = trend {
         columns.push(format!(
@@ -190,19 +239,32 @@ pub(super) fn attempts(instant: Instant<'_>, carry: &str, trend: Option<(usize, 
         ));
         let entered = match from {
             1 => "one.1".to_owned(),
-            _ => format!("{}[{from}]", ways::times(instant, "one.1", "one.2", "one.3")),
+            _ => format!(
+                "{}[{from}]",
+                ways::times(instant, "one.1", "one.2", "one.3")
+            ),
         };
-        last.push(format!("arrayMap(one -> ({entered}, toUInt8(one.3 >= {to})), entries) AS moves"));
+        last.push(format!(
+            "arrayMap(one -> ({entered}, toUInt8(one.3 >= {to})), entries) AS moves"
+        ));
     }
-    let template = format!("SELECT {} FROM (SELECT {} FROM ({tries}))", list(last), list(columns));
+    let template = format!(
+        "SELECT {} FROM (SELECT {} FROM ({tries}))",
+        list(last),
+        list(columns)
+    );
     Sql::fill(&template, [subjects])
 }
 
 /// The levels that the exclusions among the events `g` taint.
 fn cover(exclusions: &[Range]) -> String {
     let of_one = |(index, range): (usize, &Range)| {
-        let levels: u64 = (range.from_step..range.to_step).map(|level| 1_u64 << level).sum();
-        format!("if(bitTest(arrayReduce('groupBitOr', g.3), {index}), toUInt64({levels}), toUInt64(0))")
+        let levels: u64 = (range.from_step..range.to_step)
+            .map(|level| 1_u64 << level)
+            .sum();
+        format!(
+            "if(bitTest(arrayReduce('groupBitOr', g.3), {index}), toUInt64({levels}), toUInt64(0))"
+        )
     };
     let mut each = exclusions.iter().enumerate().map(of_one);
     let first = each.next().unwrap_or_default();

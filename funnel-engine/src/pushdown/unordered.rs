@@ -30,15 +30,23 @@ pub(super) fn attempts(
     } else {
         format!("SELECT {carry}, ev AS marked FROM ({{}})")
     };
-    let (nothing, grown, grows) = if shares {
+    let (nothing, larger, grows) = if shares {
         let grown = "arrayDistinct(arrayFlatten(arrayMap(base -> arrayMap(step -> bitOr(base, step), bitmaskToArray(bitAnd(e.2, bitNot(base)))), a.1)))";
-        ("[toUInt64(0)]", grown.to_owned(), format!("notEmpty({grown})"))
+        (
+            "[toUInt64(0)]",
+            grown.to_owned(),
+            format!("notEmpty({grown})"),
+        )
     } else {
-        ("toUInt64(0)", "bitOr(a.1, e.2)".to_owned(), "bitAnd(e.2, bitNot(a.1)) != 0".to_owned())
+        (
+            "toUInt64(0)",
+            "bitOr(a.1, e.2)".to_owned(),
+            "bitAnd(e.2, bitNot(a.1)) != 0".to_owned(),
+        )
     };
     let open = format!("length(a.2) < {steps}");
     let mut next = vec![
-        format!("if({open} AND {grows}, {grown}, a.1)"),
+        format!("if({open} AND {grows}, {larger}, a.1)"),
         format!("if({open} AND {grows}, arrayPushBack(a.2, e.1), a.2)"),
     ];
     let mut first = vec![nothing.to_owned(), "emptyArrayUInt64()".to_owned()];

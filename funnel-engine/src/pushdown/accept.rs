@@ -13,32 +13,56 @@ const SHARING_MAX: usize = 12;
 /// A level per bit, and one before the first.
 const LEVELS_MAX: usize = 63;
 
-/// How a definition is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    /// By `windowFunnel` itself.
+/// By which kind of statement the store answers a definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StatementKind {
+    /// By `windowFunnel` itself (`window_funnel`).
     WindowFunnel,
-    /// Level by level (`levels`).
+    /// Level by level, over whole arrays (`levels`).
     Levels,
     /// Level by level, with the time of the last step (`gaps`).
     Gaps,
     /// One automaton per start (`attempts`).
-    Automaton {
-        /// Whether an event can fill several steps.
-        shares: bool,
-    },
+    Automaton,
+    /// As that, where one event can fill several steps.
+    SharedAutomaton,
     /// One set of steps per start (`unordered`).
-    Unordered {
-        /// Whether an event can fill several steps.
-        shares: bool,
-    },
+    Unordered,
+    /// As that, where one event can fill several steps.
+    SharedUnordered,
 }
 
-/// The method that answers a definition.
+impl StatementKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::WindowFunnel,
+        Self::Levels,
+        Self::Gaps,
+        Self::Automaton,
+        Self::SharedAutomaton,
+        Self::Unordered,
+        Self::SharedUnordered,
+    ];
+
+    /// A few words for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WindowFunnel => "windowFunnel",
+            Self::Levels => "level by level",
+            Self::Gaps => "level by level, with limits of gaps",
+            Self::Automaton => "an automaton per start",
+            Self::SharedAutomaton => "an automaton per start, over steps that share events",
+            Self::Unordered => "a set of steps per start",
+            Self::SharedUnordered => "sets of steps per start, over steps that share events",
+        }
+    }
+}
+
+/// The kind of statement that answers a definition.
 ///
 /// # Errors
 /// The JSON path of the part that no statement answers, and what does.
-pub(super) fn method(definition: &FunnelDefinition) -> Result<Method, DefinitionError> {
+pub(super) fn kind(definition: &FunnelDefinition) -> Result<StatementKind, DefinitionError> {
     if definition.count == Count::Totals {
         return Err(refused("count", "`totals` need one entry after another"));
     }
@@ -46,10 +70,14 @@ pub(super) fn method(definition: &FunnelDefinition) -> Result<Method, Definition
     let steps = &definition.steps;
     if definition.order == Order::Clickhouse {
         if steps.len() > window_funnel::STEPS_MAX {
-            let limit = format!("`windowFunnel` takes at most {} steps, this funnel has {}", window_funnel::STEPS_MAX, steps.len());
+            let limit = format!(
+                "`windowFunnel` takes at most {} steps, this funnel has {}",
+                window_funnel::STEPS_MAX,
+                steps.len()
+            );
             return Err(refused("steps", &limit));
         }
-        return Ok(Method::WindowFunnel);
+        return Ok(StatementKind::WindowFunnel);
     }
     let sharing = sharing(steps);
     if let Some(gap) = first_gap(steps) {
@@ -57,23 +85,44 @@ pub(super) fn method(definition: &FunnelDefinition) -> Result<Method, Definition
     }
     let shares = !sharing.is_empty();
     if sharing.len() > SHARING_MAX {
-        let path = format!("steps[{}].event", sharing.first().copied().unwrap_or_default());
-        let limit = format!("{} steps share events, more than {SHARING_MAX}", sharing.len());
+        let path = format!(
+            "steps[{}].event",
+            sharing.first().copied().unwrap_or_default()
+        );
+        let limit = format!(
+            "{} steps share events, more than {SHARING_MAX}",
+            sharing.len()
+        );
         return Err(refused(path, &limit));
     }
-    let is_plain = !shares && definition.exclusions.is_empty() && !steps.iter().any(|step| step.optional);
+    let is_plain =
+        !shares && definition.exclusions.is_empty() && !steps.iter().any(|step| step.optional);
     match definition.order {
-        Order::Unordered => Ok(Method::Unordered { shares }),
-        Order::Ordered if is_plain => Ok(Method::Levels),
+        Order::Unordered => Ok(if shares {
+            StatementKind::SharedUnordered
+        } else {
+            StatementKind::Unordered
+        }),
+        Order::Ordered if is_plain => Ok(StatementKind::Levels),
         Order::Ordered | Order::Strict | Order::Clickhouse if steps.len() > LEVELS_MAX => {
-            Err(refused("steps", &format!("such a funnel has at most {LEVELS_MAX} steps there")))
+            Err(refused(
+                "steps",
+                &format!("such a funnel has at most {LEVELS_MAX} steps there"),
+            ))
         }
-        Order::Ordered | Order::Strict | Order::Clickhouse => Ok(Method::Automaton { shares }),
+        Order::Ordered | Order::Strict | Order::Clickhouse => Ok(if shares {
+            StatementKind::SharedAutomaton
+        } else {
+            StatementKind::Automaton
+        }),
     }
 }
 
 fn refused(path: impl Into<String>, why: &str) -> DefinitionError {
-    DefinitionError::at(path, format!("{why}, which ClickHouse is not asked for; the columnar backend answers it"))
+    DefinitionError::at(
+        path,
+        format!("{why}, which ClickHouse is not asked for; the columnar backend answers it"),
+    )
 }
 
 /// A user's first event is found where a subject is a user with all events.
@@ -88,7 +137,10 @@ fn occurrences(definition: &FunnelDefinition) -> Result<(), DefinitionError> {
         return Err(refused(path, "a first event of a user across sessions"));
     }
     if breakdown.is_some_and(|breakdown| breakdown.attribution == Attribution::AllSteps) {
-        return Err(refused(path, "a first event of a user across the values of a breakdown"));
+        return Err(refused(
+            path,
+            "a first event of a user across the values of a breakdown",
+        ));
     }
     if definition.order == Order::Clickhouse {
         return Err(refused(path, "a first event for `windowFunnel`"));
@@ -107,7 +159,10 @@ fn sharing(steps: &[Step]) -> Vec<usize> {
         let Some((own, after)) = rest.split_first() else {
             return false;
         };
-        before.iter().chain(after).any(|other| share(&own.event, &other.event))
+        before
+            .iter()
+            .chain(after)
+            .any(|other| share(&own.event, &other.event))
     };
     (0..steps.len()).filter(shares).collect()
 }
@@ -125,8 +180,15 @@ fn first_gap(steps: &[Step]) -> Option<String> {
 }
 
 /// Limits of gaps go together with little else: the time of the last step is then a part of what must be remembered.
-fn gaps(definition: &FunnelDefinition, path: &str, is_disjoint: bool) -> Result<Method, DefinitionError> {
-    let starts_later = definition.trend.as_ref().is_some_and(|trend| trend.from_step > 1);
+fn gaps(
+    definition: &FunnelDefinition,
+    path: &str,
+    is_disjoint: bool,
+) -> Result<StatementKind, DefinitionError> {
+    let starts_later = definition
+        .trend
+        .as_ref()
+        .is_some_and(|trend| trend.from_step > 1);
     let with = if definition.order != Order::Ordered {
         "`strict` order"
     } else if definition.steps.iter().any(|step| step.optional) {
@@ -138,7 +200,10 @@ fn gaps(definition: &FunnelDefinition, path: &str, is_disjoint: bool) -> Result<
     } else if starts_later {
         "a trend from a later step than the first"
     } else {
-        return Ok(Method::Gaps);
+        return Ok(StatementKind::Gaps);
     };
-    Err(refused(path, &format!("the limit of a gap together with {with}")))
+    Err(refused(
+        path,
+        &format!("the limit of a gap together with {with}"),
+    ))
 }

@@ -11,23 +11,39 @@ use crate::shape::Shape;
 
 /// What the statements after this stage read: `carry`, `level`, `times` (by step, 0 for none) and, for a trend,
 /// `moves`: for each start that reaches `from`, when it did, and whether it reaches `to` too.
-pub(super) fn attempts(shape: &Shape, carry: &str, trend: Option<(usize, usize)>, subjects: Sql) -> Sql {
+pub(super) fn attempts(
+    shape: &Shape,
+    carry: &str,
+    trend: Option<(usize, usize)>,
+    subjects: Sql,
+) -> Sql {
     let steps = shape.steps;
     let mut columns = vec![carry.to_owned(), "ts".to_owned(), "ms".to_owned()];
     columns.extend((1..=steps).map(|step| starts(shape, step)));
-    let firsts = (1..=steps)
-        .map(|step| format!("arrayFirst((start, m) -> m = {} AND start != 0, s{step}, ms)", bit(step)));
+    let firsts = (1..=steps).map(|step| {
+        format!(
+            "arrayFirst((start, m) -> m = {} AND start != 0, s{step}, ms)",
+            bit(step)
+        )
+    });
     columns.push(format!("[{}] AS starts", list(firsts)));
     columns.push("toUInt8(arrayCount(start -> start != 0, starts)) AS level".to_owned());
     if let Some((from, to)) = trend {
         columns.extend(moves(shape, from, to));
     }
-    let mut last = vec![carry.to_owned(), "level".to_owned(), "starts[level] AS t1".to_owned()];
+    let mut last = vec![
+        carry.to_owned(),
+        "level".to_owned(),
+        "starts[level] AS t1".to_owned(),
+    ];
     last.extend((2..=steps).map(|step| {
         let before = step - 1;
         format!("if(level >= {step}, arrayFirst((t, m) -> m = {} AND t >= t{before}, ts, ms), 0) AS t{step}", bit(step))
     }));
-    last.push(format!("[{}] AS times", list((1..=steps).map(|step| format!("t{step}")))));
+    last.push(format!(
+        "[{}] AS times",
+        list((1..=steps).map(|step| format!("t{step}")))
+    ));
     if trend.is_some() {
         last.push("moves".to_owned());
     }
@@ -59,10 +75,15 @@ fn moves(shape: &Shape, from: usize, to: usize) -> Vec<String> {
     let mut columns = Vec::new();
     for (name, last) in [("a", from), ("b", to)] {
         let own = format!("arrayMap((t, m) -> if(m = {}, t, 0), ts, ms)", bit(last));
-        columns.push(format!("arrayReverseFill(end -> end != 0, {own}) AS {name}{last}"));
+        columns.push(format!(
+            "arrayReverseFill(end -> end != 0, {own}) AS {name}{last}"
+        ));
         columns.extend((1..last).rev().map(|step| {
             let next = step + 1;
-            let through = format!("arrayMap((m, end) -> if(m = {}, end, 0), ms, {name}{next})", bit(step));
+            let through = format!(
+                "arrayMap((m, end) -> if(m = {}, end, 0), ms, {name}{next})",
+                bit(step)
+            );
             format!("arrayReverseFill(end -> end != 0, {through}) AS {name}{step}")
         }));
     }

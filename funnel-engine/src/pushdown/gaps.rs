@@ -9,9 +9,15 @@ use super::sql::{Sql, list};
 use crate::shape::Shape;
 
 /// As [`levels::attempts`](super::levels::attempts); a trend starts at step 1.
-pub(super) fn attempts(shape: &Shape, carry: &str, trend: Option<(usize, usize)>, subjects: Sql) -> Sql {
+pub(super) fn attempts(
+    shape: &Shape,
+    carry: &str,
+    trend: Option<(usize, usize)>,
+    subjects: Sql,
+) -> Sql {
     let steps = shape.steps;
-    let of_step = |step: usize| format!("arrayFilter((t, m) -> m = {}, ts, ms)", 1_u64 << (step - 1));
+    let of_step =
+        |step: usize| format!("arrayFilter((t, m) -> m = {}, ts, ms)", 1_u64 << (step - 1));
     // Gaps to steps 2, 3 and so on. No gap is longer than the window.
     let rest = shape.not_before_ns.iter().zip(&shape.within_ns).skip(1);
     let (least, most): (Vec<String>, Vec<String>) = rest

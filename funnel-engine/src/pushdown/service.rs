@@ -59,7 +59,10 @@ impl Source<'_> {
             let conditions = step.all_conditions();
             let served = passes(named(name, &step.event), &conditions);
             let failed = passes(failed(name, &step.event), &conditions);
-            with.push(Sql::fill(&format!("ifNull({{}}, 0) AS served_{index}, ifNull({{}}, 0) AS failed_{index}"), [served, failed]));
+            with.push(Sql::fill(
+                &format!("ifNull({{}}, 0) AS served_{index}, ifNull({{}}, 0) AS failed_{index}"),
+                [served, failed],
+            ));
             latencies.push(format!("arrayConcat([avgIf(ms, served_{index})], [quantileExactInclusiveIf(0.95)(ms, served_{index})])"));
             errors.push(format!("countIf(failed_{index})"));
         }
@@ -80,13 +83,23 @@ impl Source<'_> {
     }
 
     fn served_rows(&self) -> Sql {
-        let mut all = vec![Sql::raw("e.role = 'server'"), self.tenant(), self.considered(self.exchanges())];
+        let mut all = vec![
+            Sql::raw("e.role = 'server'"),
+            self.tenant(),
+            self.considered(self.exchanges()),
+        ];
         if self.exchanges() == Table::EventExchanges {
             all.push(Sql::raw("e.event IS NOT NULL"));
-            let names: Option<Vec<Vec<&str>>> = self.definition.steps.iter().map(|step| step.event.names()).collect();
+            let names: Option<Vec<Vec<&str>>> = self
+                .definition
+                .steps
+                .iter()
+                .map(|step| step.event.names())
+                .collect();
             all.extend(names.map(|names| {
                 let names = names.iter().flatten();
-                let both = names.flat_map(|name| [(*name).to_owned(), format!("{name}{FAILED_SUFFIX}")]);
+                let both =
+                    names.flat_map(|name| [(*name).to_owned(), format!("{name}{FAILED_SUFFIX}")]);
                 Sql::fill("e.event IN {}", [Sql::texts(both)])
             }));
         }

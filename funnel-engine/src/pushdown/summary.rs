@@ -49,21 +49,39 @@ pub(super) enum Rows {
 }
 
 /// The statement over attempts: `level`, `times`, `scanned`, and as wanted `seen` or `value`, and `moves`.
-pub(super) fn summary(definition: &FunnelDefinition, rows: Rows, buckets: Option<&[i64]>, attempts: Sql) -> Sql {
+pub(super) fn summary(
+    definition: &FunnelDefinition,
+    rows: Rows,
+    buckets: Option<&[i64]>,
+    attempts: Sql,
+) -> Sql {
     let steps = Steps::of(definition);
     let (gaps, whole) = timings(definition, &steps);
     let nothing = "CAST(([], []), 'Tuple(Array(UInt64), Array(UInt64))')";
-    let mut inner = vec!["level".to_owned(), "times".to_owned(), "scanned".to_owned()];
+    let mut inner = vec!["level".to_owned(), "scanned".to_owned()];
+    if definition.order != Order::Clickhouse {
+        inner.push("times".to_owned());
+    }
     let mut moved = [nothing.to_owned(), nothing.to_owned()];
     if let Some(buckets) = buckets {
-        let starts = list(buckets.iter().map(|start| format!("toUInt64({})", shifted(*start))));
-        inner.push(format!("arrayMap(move -> (roundDown(move.1, [{starts}]), move.2), moves) AS spots"));
+        let starts = list(
+            buckets
+                .iter()
+                .map(|start| format!("toUInt64({})", shifted(*start))),
+        );
+        inner.push(format!(
+            "arrayMap(move -> (roundDown(move.1, [{starts}]), move.2), moves) AS spots"
+        ));
         inner.push("arrayDistinct(spots.1) AS entered_in".to_owned());
         inner.push("arrayDistinct(arrayFilter((spot, converts) -> converts = 1, spots.1, spots.2)) AS converted_in".to_owned());
-        moved = ["entered_in", "converted_in"].map(|of| format!("sumMap({of}, arrayMap(spot -> toUInt64(1), {of}))"));
+        moved = ["entered_in", "converted_in"]
+            .map(|of| format!("sumMap({of}, arrayMap(spot -> toUInt64(1), {of}))"));
     }
     if rows != Rows::Total {
-        inner.push(format!("CAST({}, 'Nullable(String)') AS attributed", value(definition)));
+        inner.push(format!(
+            "CAST({}, 'Nullable(String)') AS attributed",
+            value(definition)
+        ));
     }
     let is_whole = steps.last() + 1;
     let between = format!("times[{is_whole}] - times[1]");
@@ -88,9 +106,12 @@ pub(super) fn summary(definition: &FunnelDefinition, rows: Rows, buckets: Option
 
 fn counts(steps: &Steps) -> impl Iterator<Item = String> {
     let optional = steps.optional.iter().enumerate();
-    optional.map(|(index, optional)| match optional {
-        true => format!("countIf(times[{}] != 0)", index + 1),
-        false => format!("countIf(level >= {})", index + 1),
+    optional.map(|(index, optional)| {
+        if *optional {
+            format!("countIf(times[{}] != 0)", index + 1)
+        } else {
+            format!("countIf(level >= {})", index + 1)
+        }
     })
 }
 
@@ -98,7 +119,12 @@ fn counts(steps: &Steps) -> impl Iterator<Item = String> {
 fn timings(definition: &FunnelDefinition, steps: &Steps) -> (String, String) {
     let unknown = || "[nan, nan, nan]".to_owned();
     let between = |from: usize, to: usize| {
-        let seconds = format!("(times[{}] - times[{}]) / 1e9, level >= {}", to + 1, from + 1, to + 1);
+        let seconds = format!(
+            "(times[{}] - times[{}]) / 1e9, level >= {}",
+            to + 1,
+            from + 1,
+            to + 1
+        );
         format!("arrayConcat([avgIf({seconds})], quantilesExactInclusiveIf(0.5, 0.9)({seconds}))")
     };
     if definition.order == Order::Clickhouse {
@@ -114,7 +140,10 @@ fn timings(definition: &FunnelDefinition, steps: &Steps) -> (String, String) {
 
 /// Whether a row is that of all subjects, its label, and how rows are grouped and sorted.
 fn arrangement(definition: &FunnelDefinition, rows: Rows) -> (&'static str, &'static str, String) {
-    let limit = definition.breakdown.as_ref().map_or(0, |breakdown| breakdown.limit);
+    let limit = definition
+        .breakdown
+        .as_ref()
+        .map_or(0, |breakdown| breakdown.limit);
     let label = "ifNull(attributed, '')";
     let by_count = "ORDER BY is_total DESC, counts[1] DESC, label LIMIT";
     match rows {
@@ -141,7 +170,9 @@ fn value(definition: &FunnelDefinition) -> String {
         return "''".to_owned();
     };
     let first = |at: &str| {
-        format!("arraySort(arrayMap(one -> ({at}, one.3), arrayFilter(one -> one.3 != '', seen)))[1].2")
+        format!(
+            "arraySort(arrayMap(one -> ({at}, one.3), arrayFilter(one -> one.3 != '', seen)))[1].2"
+        )
     };
     match breakdown.attribution {
         Attribution::FirstTouch => first("one.1"),
@@ -149,7 +180,9 @@ fn value(definition: &FunnelDefinition) -> String {
         Attribution::Step(step) => {
             let fills = match definition.order {
                 Order::Unordered => String::new(),
-                Order::Ordered | Order::Strict | Order::Clickhouse => format!(" AND bitTest(one.2, {})", step - 1),
+                Order::Ordered | Order::Strict | Order::Clickhouse => {
+                    format!(" AND bitTest(one.2, {})", step - 1)
+                }
             };
             let there = format!("arrayFilter(one -> one.1 = times[{step}]{fills}, seen)");
             format!("if(times[{step}] = 0, NULL, arraySort(arrayMap(one -> one.3, {there}))[1])")

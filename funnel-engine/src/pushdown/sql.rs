@@ -79,7 +79,9 @@ impl Sql {
     pub(super) fn join(parts: impl IntoIterator<Item = Self>, between: &str) -> Self {
         let mut parts = parts.into_iter();
         let first = parts.next().unwrap_or_default();
-        parts.fold(first, |whole, part| whole.then(Self::raw(between)).then(part))
+        parts.fold(first, |whole, part| {
+            whole.then(Self::raw(between)).then(part)
+        })
     }
 
     /// The query that asks this; the client's own binding escapes what is bound.
@@ -135,13 +137,19 @@ mod tests {
     #[test]
     fn values_keep_the_order_of_their_places() {
         let inner = Sql::fill("b = {}", [Sql::text("it's")]);
-        let whole = Sql::fill("SELECT {} WHERE {} AND {}", [
-            Sql::texts(["x", "y"]),
-            inner,
-            Sql::join([Sql::raw("1"), Sql::number(-5)], " < "),
-        ]);
+        let whole = Sql::fill(
+            "SELECT {} WHERE {} AND {}",
+            [
+                Sql::texts(["x", "y"]),
+                inner,
+                Sql::join([Sql::raw("1"), Sql::number(-5)], " < "),
+            ],
+        );
         assert_eq!(whole.text, "SELECT ? WHERE b = ? AND 1 < ?");
-        assert_eq!(whole.shown(), r"SELECT ['x', 'y'] WHERE b = 'it\'s' AND 1 < -5");
+        assert_eq!(
+            whole.shown(),
+            r"SELECT ['x', 'y'] WHERE b = 'it\'s' AND 1 < -5"
+        );
     }
 
     #[test]

@@ -67,12 +67,18 @@ impl Table {
                 "if(e.status_code BETWEEN 100 AND 599, concat(toString(intDiv(e.status_code, 100)), 'xx'), NULL)",
                 None,
             ),
-            "duration_ms" => column("toString(e.duration_ns / 1e6)", Some("(e.duration_ns / 1e6)")),
+            "duration_ms" => column(
+                "toString(e.duration_ns / 1e6)",
+                Some("(e.duration_ns / 1e6)"),
+            ),
             "route" if is_exchange => column("CAST(e.route, 'Nullable(String)')", None),
             "method" if is_exchange => column("CAST(e.method, 'Nullable(String)')", None),
             _ => Property {
                 text: Sql::fill(&format!("{}[{{}}]", self.map()), [Sql::text(name)]),
-                is_set: Sql::fill(&format!("mapContains({}, {{}})", self.map()), [Sql::text(name)]),
+                is_set: Sql::fill(
+                    &format!("mapContains({}, {{}})", self.map()),
+                    [Sql::text(name)],
+                ),
                 number: None,
                 is_column: false,
             },
@@ -98,7 +104,10 @@ impl Table {
 
     /// Whether all conditions hold; `None` if there are none.
     pub(super) fn all_hold(self, conditions: &[Condition]) -> Option<Sql> {
-        let each: Vec<Sql> = conditions.iter().map(|condition| self.holds(condition)).collect();
+        let each: Vec<Sql> = conditions
+            .iter()
+            .map(|condition| self.holds(condition))
+            .collect();
         (!each.is_empty()).then(|| Sql::fill("({})", [Sql::join(each, " AND ")]))
     }
 
@@ -112,7 +121,10 @@ impl Table {
             [one] => text(one),
             several => {
                 let texts = Sql::join(several.iter().map(text), ", ");
-                Sql::fill("if(empty(arrayStringConcat([{}])), '', arrayStringConcat([{}], '|'))", [texts.clone(), texts])
+                Sql::fill(
+                    "if(empty(arrayStringConcat([{}])), '', arrayStringConcat([{}], '|'))",
+                    [texts.clone(), texts],
+                )
             }
         }
     }
@@ -133,11 +145,19 @@ fn body(property: &Property, condition: &Condition) -> Option<Sql> {
             property.text.clone()
         }
     };
-    let compare = |sign: &str| Some(Sql::fill(&format!("{{}} {sign} {{}}"), [text(), wanted.clone()?]));
+    let compare = |sign: &str| {
+        Some(Sql::fill(
+            &format!("{{}} {sign} {{}}"),
+            [text(), wanted.clone()?],
+        ))
+    };
     let part = |found: &str| {
         let wanted = Sql::text(text_of(value)?.to_lowercase());
         let lower = Sql::fill("lowerUTF8({})", [readable(property.text.clone())]);
-        Some(Sql::fill(&format!("(position({{}}, {{}}) {found} 0)"), [lower, wanted]))
+        Some(Sql::fill(
+            &format!("(position({{}}, {{}}) {found} 0)"),
+            [lower, wanted],
+        ))
     };
     let listed = |word: &str| {
         let texts = value.as_array()?.iter().filter_map(text_of);
@@ -159,7 +179,10 @@ fn body(property: &Property, condition: &Condition) -> Option<Sql> {
         Op::IsNotSet => Some(Sql::fill("(NOT {})", [property.is_set.clone()])),
         Op::Matches => {
             let pattern = Sql::text(value.as_str()?);
-            Some(Sql::fill("match({}, {})", [readable(property.text.clone()), pattern]))
+            Some(Sql::fill(
+                "match({}, {})",
+                [readable(property.text.clone()), pattern],
+            ))
         }
     }
 }
@@ -170,11 +193,17 @@ fn number(property: &Property, sign: &str, value: &Value) -> Option<Sql> {
     let wanted = Sql::fill("toFloat64({})", [Sql::text(text.into_owned())]);
     let actual = match property.number {
         Some(column) => Sql::raw(format!("toFloat64({column})")),
-        None => Sql::fill("if(match({}, {}), toFloat64OrNull({}), NULL)", [
-            property.text.clone(),
-            Sql::text(NUMBER),
-            property.text.clone(),
-        ]),
+        None => Sql::fill(
+            "if(match({}, {}), toFloat64OrNull({}), NULL)",
+            [
+                property.text.clone(),
+                Sql::text(NUMBER),
+                property.text.clone(),
+            ],
+        ),
     };
-    Some(Sql::fill(&format!("ifNull({{}} {sign} {{}}, 0)"), [actual, wanted]))
+    Some(Sql::fill(
+        &format!("ifNull({{}} {sign} {{}}, 0)"),
+        [actual, wanted],
+    ))
 }
