@@ -1,4 +1,6 @@
-//! Asking the store by whichever backend the plan chose: answers, and who is behind a bar.
+//! Asking by whichever backend the plan chose: answers, and who is behind a bar.
+
+use std::sync::Arc;
 
 use event_store::{Scope, Store};
 
@@ -6,9 +8,10 @@ use crate::{
     answer::FunnelResult,
     definition::{DefinitionError, FunnelDefinition, Order},
     from_store::{FromStoreError, members_from_store, run_from_store},
-    members::{Bar, ListCursor, MemberPage},
+    indexed::{IndexAtHand, IndexedError},
+    members::{Bar, ListCursor, Member, MemberPage},
     plan::{Backend, Events, plan},
-    pushdown::{PushdownError, members_on_clickhouse, run_on_clickhouse},
+    pushdown::{PushdownError, members_on_clickhouse, run_on_clickhouse, service_in_store},
 };
 
 /// A question that was not answered.
@@ -25,21 +28,52 @@ pub enum AskError {
     FromStore(#[from] FromStoreError),
 }
 
-/// What is asked when no index of the store's events is at hand. Whoever keeps one plans with [`Events::Index`] instead,
-/// and asks it.
-const AT_HAND: Events = Events::Store;
+/// Who can be asked.
+#[derive(Clone, Debug)]
+pub struct AtHand {
+    /// The store of the events.
+    pub store: Store,
+    /// An index of it, if one is kept.
+    pub index: Option<Arc<IndexAtHand>>,
+}
+
+impl From<Store> for AtHand {
+    fn from(store: Store) -> Self {
+        Self { store, index: None }
+    }
+}
+
+impl AtHand {
+    /// The index, if the plan is to ask it.
+    fn index_for(&self, definition: &FunnelDefinition) -> Option<&IndexAtHand> {
+        let index = self.index.as_deref()?;
+        let planned = plan(definition, Events::Index).from;
+        (planned == Events::Index).then_some(index)
+    }
+}
 
 /// Answers a definition over a scope's events.
 ///
 /// # Errors
 /// See [`AskError`].
 pub async fn ask(
-    store: &Store,
+    at_hand: &AtHand,
     scope: &Scope,
     definition: &FunnelDefinition,
     threads: usize,
 ) -> Result<FunnelResult, AskError> {
-    match plan(definition, AT_HAND).backend {
+    let store = &at_hand.store;
+    if let Some(index) = at_hand.index_for(definition) {
+        let (answer, service) = tokio::join!(
+            index.answer(scope, definition, threads),
+            service_in_store(store, scope, definition)
+        );
+        if let Some(mut result) = or_store(answer)? {
+            result.set_service(&service?);
+            return Ok(result);
+        }
+    }
+    match plan(definition, Events::Store).backend {
         Backend::Clickhouse => Ok(run_on_clickhouse(store, scope, definition).await?),
         Backend::Columnar | Backend::Reference => {
             Ok(run_from_store(store, scope, definition, threads).await?)
@@ -53,7 +87,7 @@ pub async fn ask(
 /// # Errors
 /// See [`AskError`].
 pub async fn members(
-    store: &Store,
+    at_hand: &AtHand,
     scope: &Scope,
     definition: &FunnelDefinition,
     bar: Bar,
@@ -68,14 +102,46 @@ pub async fn members(
         .into());
     }
     // One more tells whether there is another page.
-    let wanted = limit.saturating_add(1);
-    let members = match plan(definition, AT_HAND).backend {
+    let page = (after, limit.saturating_add(1));
+    let members = find(at_hand, scope, definition, bar, page, threads).await?;
+    Ok(MemberPage::of(members, limit))
+}
+
+async fn find(
+    at_hand: &AtHand,
+    scope: &Scope,
+    definition: &FunnelDefinition,
+    bar: Bar,
+    (after, limit): (Option<&ListCursor>, usize),
+    threads: usize,
+) -> Result<Vec<Member>, AskError> {
+    let store = &at_hand.store;
+    if let Some(index) = at_hand.index_for(definition) {
+        let found = index.members(scope, definition, bar, (after, limit), threads);
+        if let Some(members) = or_store(found.await)? {
+            return Ok(members);
+        }
+    }
+    match plan(definition, Events::Store).backend {
         Backend::Clickhouse => {
-            members_on_clickhouse(store, scope, definition, bar, after, wanted).await?
+            Ok(members_on_clickhouse(store, scope, definition, bar, after, limit).await?)
         }
         Backend::Columnar | Backend::Reference => {
-            members_from_store(store, scope, definition, bar, (after, wanted), threads).await?
+            let page = (after, limit);
+            Ok(members_from_store(store, scope, definition, bar, page, threads).await?)
         }
-    };
-    Ok(MemberPage::of(members, limit))
+    }
+}
+
+/// The index is derived data: whatever is wrong with it, the store has the answer. What is wrong with the definition is
+/// said at once.
+fn or_store<T>(answer: Result<Option<T>, IndexedError>) -> Result<Option<T>, DefinitionError> {
+    match answer {
+        Ok(answer) => Ok(answer),
+        Err(IndexedError::Definition(error)) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "the store answers instead of the index");
+            Ok(None)
+        }
+    }
 }

@@ -35,7 +35,7 @@ pub mod why;
 mod written;
 
 pub use answer::{BreakdownRow, FunnelResult, StepResult, TimeToConvert, TrendPoint, percent};
-pub use ask::{AskError, ask, members};
+pub use ask::{AskError, AtHand, ask, members};
 pub use columnar::{
     ColumnarError, HeapBuilder, HeapError, HeapIndex, Judged, TenantEvents, TenantSegment,
     run_columnar, visit_subjects, wanted_properties,
@@ -50,7 +50,7 @@ pub use event_csv::{CsvEvents, read_csv};
 pub use event_ndjson::{LINE_BYTES_MAX, NdjsonEvents, read_ndjson};
 pub use figures::{Bin, Latency, Timing};
 pub use from_store::{FromStoreError, run_from_store};
-pub use indexed::{IndexedError, StoreIndex, run_on_index};
+pub use indexed::{IndexAtHand, IndexView, IndexedError, SharedIndex, StoreIndex, run_on_index};
 pub use members::{Bar, ListCursor, Member, MemberPage, Which};
 pub use plan::{Backend, Events, Plan, plan};
 pub use population::run_reference;

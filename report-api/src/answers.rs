@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use event_store::{Scope, Store, TenantId};
-use funnel_engine::{DefinitionError, FunnelDefinition, FunnelResult, TimeRange, ask};
+use event_store::{Scope, TenantId};
+use funnel_engine::{AtHand, DefinitionError, FunnelDefinition, FunnelResult, TimeRange, ask};
 use tokio::sync::Mutex;
 
 use crate::{metrics::Metrics, problem::Problem};
@@ -109,15 +109,15 @@ type Slot = Arc<Mutex<Option<(Instant, Arc<FunnelResult>)>>>;
 /// Answers of the funnels on offer.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
-    store: Store,
+    at_hand: AtHand,
     metrics: Arc<Metrics>,
     slots: Arc<Mutex<BTreeMap<Key, Slot>>>,
 }
 
 impl Answers {
-    pub(crate) fn new(store: Store, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(at_hand: AtHand, metrics: Arc<Metrics>) -> Self {
         Self {
-            store,
+            at_hand,
             metrics,
             slots: Arc::default(),
         }
@@ -152,7 +152,7 @@ impl Answers {
         scope: &Scope,
     ) -> Result<FunnelResult, Problem> {
         let started = Instant::now();
-        let asked = ask(&self.store, scope, definition, threads());
+        let asked = ask(&self.at_hand, scope, definition, threads());
         let Ok(result) = tokio::time::timeout(ANSWER_WITHIN, asked).await else {
             return Err(Problem::too_slow());
         };

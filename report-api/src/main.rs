@@ -81,6 +81,7 @@ async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
     let shutdown = weir_settings::asked_to_end()?;
     let settings = Settings {
         store,
+        index: None,
         funnels,
         access,
     };

@@ -14,6 +14,7 @@ use axum::{
     routing::get,
 };
 use event_store::Store;
+use funnel_engine::{AtHand, IndexAtHand};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -42,6 +43,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 pub struct Settings {
     /// Where the events are.
     pub store: Store,
+    /// A columnar index of them, if one is kept.
+    pub index: Option<Arc<IndexAtHand>>,
     /// The funnels on offer; at least one.
     pub funnels: Vec<Funnel>,
     /// Who may see what.
@@ -52,6 +55,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) store: Store,
+    pub(crate) at_hand: AtHand,
     pub(crate) funnels: Arc<[Funnel]>,
     pub(crate) access: Access,
     pub(crate) answers: Answers,
@@ -79,8 +83,13 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let (end, ending) = watch::channel(false);
     let metrics = Arc::new(Metrics::new());
+    let at_hand = AtHand {
+        store: settings.store.clone(),
+        index: settings.index,
+    };
     let app = App {
-        answers: Answers::new(settings.store.clone(), Arc::clone(&metrics)),
+        answers: Answers::new(at_hand.clone(), Arc::clone(&metrics)),
+        at_hand,
         store: settings.store,
         funnels: settings.funnels.into(),
         access: settings.access,

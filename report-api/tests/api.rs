@@ -63,6 +63,7 @@ impl Api {
         let funnels = [("checkout", FUNNEL), ("visits", VISITS)];
         let settings = Settings {
             store,
+            index: None,
             funnels: funnels.map(funnel).into(),
             access,
         };

@@ -15,6 +15,7 @@ mod scan;
 mod values;
 
 pub use heap::{HeapBuilder, HeapError, HeapIndex};
+pub(crate) use list::{ListQuestion, list_members};
 pub use rules::wanted_properties;
 
 use crate::{

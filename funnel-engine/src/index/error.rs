@@ -40,7 +40,7 @@ impl SegmentError {
         Self::Corrupt { what: what.into() }
     }
 
-    pub(super) fn limit(what: impl Into<String>) -> Self {
+    pub(crate) fn limit(what: impl Into<String>) -> Self {
         Self::Limit { what: what.into() }
     }
 }

@@ -133,7 +133,7 @@ pub(crate) async fn buyers(
     let limit = part.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
     let after = part.cursor()?;
     let page = (after.as_ref(), limit);
-    let page = members(&app.store, scope, definition, bar, page, threads()).await?;
+    let page = members(&app.at_hand, scope, definition, bar, page, threads()).await?;
     let next = page.next.as_ref().map(serde_json::to_vec).transpose();
     let next = next.map_err(|error| Problem::internal(&error))?;
     let steps = last_steps(&app.store, scope, definition, &page.members).await?;

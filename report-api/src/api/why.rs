@@ -55,7 +55,7 @@ pub(crate) async fn driver_table(
     let mut subjects = Vec::new();
     for which in [Which::Dropped, Which::Converted] {
         let (bar, page) = (Bar { step, which }, (None, 10 * SUBJECTS_MAX));
-        let found = members(&app.store, scope, definition, bar, page, threads()).await?;
+        let found = members(&app.at_hand, scope, definition, bar, page, threads()).await?;
         subjects.extend(found.members.into_iter().filter_map(|member| {
             Some(Subject {
                 started_at_ns: member.started_at_ns(),
