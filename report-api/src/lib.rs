@@ -8,6 +8,7 @@ mod answers;
 mod api;
 mod console;
 mod extract;
+mod live;
 mod metrics;
 mod problem;
 mod server;
@@ -15,5 +16,8 @@ mod trace;
 
 pub use access::{Access, AccessError, NewToken};
 pub use answers::{Funnel, FunnelFileError, load_funnels};
+pub use live::{
+    Live, LiveSettings, LiveSetupError, LiveWindow, Webhook, WebhookFileError, load_webhooks,
+};
 pub use server::{Settings, serve};
 pub use trace::{Node, Source, Tree};

@@ -14,6 +14,7 @@ use axum::{
     routing::get,
 };
 use event_store::Store;
+use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -23,6 +24,7 @@ use crate::{
     access::Access,
     answers::{Answers, Funnel},
     api, console,
+    live::{Live, Running},
     metrics::Metrics,
 };
 
@@ -46,6 +48,8 @@ pub struct Settings {
     pub funnels: Vec<Funnel>,
     /// Who may see what.
     pub access: Access,
+    /// Funnels that are kept live.
+    pub live: Option<Live>,
 }
 
 /// State of all handlers.
@@ -56,6 +60,7 @@ pub(crate) struct App {
     pub(crate) access: Access,
     pub(crate) answers: Answers,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) live: Option<Arc<Running>>,
     pub(crate) live_pages: Arc<Semaphore>,
     pub(crate) renders: Arc<Semaphore>,
     /// Becomes true when the server is to end; streams end then.
@@ -78,13 +83,19 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let (end, ending) = watch::channel(false);
-    let metrics = Arc::new(Metrics::new());
+    let mut registry = Registry::default();
+    let live = settings
+        .live
+        .map(|live| live.start(&mut registry, ending.clone()));
+    let (live, driving) = live.unzip();
+    let metrics = Arc::new(Metrics::new(registry));
     let app = App {
         answers: Answers::new(settings.store.clone(), Arc::clone(&metrics)),
         store: settings.store,
         funnels: settings.funnels.into(),
         access: settings.access,
         metrics,
+        live: live.map(Arc::new),
         live_pages: Arc::new(Semaphore::new(LIVE_PAGES_MAX)),
         renders: Arc::new(Semaphore::new(RENDERS_MAX)),
         ending: ending.clone(),
@@ -96,10 +107,18 @@ pub async fn serve(
         end.send(true).unwrap_or_default();
     };
     let serving = axum::serve(listener, router(app)).with_graceful_shutdown(shutdown);
-    tokio::select! {
+    let served = tokio::select! {
         served = serving => served,
         () = drained(draining) => Ok(()),
+    };
+    // What is known by now is still delivered, for a bounded time.
+    if let Some(Err(error)) = match driving {
+        Some(driving) => Some(driving.await),
+        None => None,
+    } {
+        tracing::error!(%error, "live funnels ended early");
     }
+    served
 }
 
 /// Resolves when the time for draining is over.

@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 
 use clickhouse::Row;
 use event_store::{Store, StoreError};
-use funnel_engine::live::Snapshot;
+use funnel_engine::{feed::Published, live::Snapshot};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{Delivery, Sink, SinkError};
+
+/// Windows that are published again when a feed begins anew.
+const PUBLISHED_MAX: u64 = 1_000_000;
 
 /// A row of `funnel_windows`. Times are nanoseconds since 1970 UTC; the lists are by step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Row)]
@@ -64,6 +67,43 @@ pub async fn next_revision(store: &Store) -> Result<u64, SinkError> {
     let query = "SELECT max(revision) + 1 FROM funnel_windows";
     let highest = store.database().query(query).fetch_one::<u64>().await;
     highest.map_err(|error| SinkError::away(error.to_string()))
+}
+
+/// Windows of this width, from an instant on, in which the store says that somebody is: what a feed has to publish
+/// again when it begins anew.
+///
+/// # Errors
+/// When the store is away or refuses.
+pub async fn published_windows(
+    store: &Store,
+    from_ns: i64,
+    width_ns: i64,
+) -> Result<Vec<Published>, SinkError> {
+    #[derive(Deserialize, Row)]
+    struct Known {
+        funnel: String,
+        tenant_id: String,
+        window_from: i64,
+    }
+    let query = "SELECT funnel, tenant_id, window_from FROM funnel_windows FINAL \
+         WHERE window_from >= fromUnixTimestamp64Nano(?) \
+         AND toUnixTimestamp64Nano(window_to) - toUnixTimestamp64Nano(window_from) = ? \
+         AND arraySum(counts) > 0 ORDER BY window_from DESC LIMIT ?";
+    let query = store.database().query(query).bind(from_ns).bind(width_ns);
+    let known = query.bind(PUBLISHED_MAX).fetch_all::<Known>().await;
+    let known = known.map_err(|error| SinkError::away(error.to_string()))?;
+    if known.len() as u64 >= PUBLISHED_MAX {
+        tracing::warn!(
+            windows = PUBLISHED_MAX,
+            "older windows are not published again"
+        );
+    }
+    let published = known.into_iter().map(|known| Published {
+        funnel: known.funnel,
+        tenant: known.tenant_id,
+        from_ns: known.window_from,
+    });
+    Ok(published.collect())
 }
 
 /// Writes windows to the store.

@@ -12,14 +12,16 @@ mod publisher;
 mod queue;
 mod redis;
 mod stream;
+mod wanted;
 mod webhook;
 
 pub use backoff::Retry;
-pub use clickhouse::{ClickhouseSink, FunnelWindowRow, next_revision};
+pub use clickhouse::{ClickhouseSink, FunnelWindowRow, next_revision, published_windows};
 pub use prometheus::{PrometheusSettings, PrometheusSink};
 pub use publisher::{Publisher, SinkCounts, SinkSettings};
 pub use redis::RedisSink;
 pub use stream::{Hub, HubSettings, Subscription};
+pub use wanted::Wanted;
 pub use webhook::{Secret, WebhookError, WebhookSink, signature};
 
 use std::{sync::Arc, time::Duration};

@@ -14,7 +14,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use uuid::Uuid;
 
 use crate::{
-    Delivery, Retry, Sink, SinkError,
+    Delivery, Retry, Sink, SinkError, Wanted,
     queue::{Pushed, Queue},
 };
 
@@ -96,6 +96,7 @@ struct Served {
     queue: Arc<Queue>,
     meters: Meters,
     only_final: bool,
+    wanted: Wanted,
     task: JoinHandle<()>,
 }
 
@@ -124,6 +125,17 @@ impl Publisher {
 
     /// Adds a sink under a name that is fit for a label, and starts its task on the current runtime.
     pub fn add<S: Sink + 'static>(&mut self, name: &str, sink: S, settings: SinkSettings) {
+        self.add_for(Wanted::default(), name, sink, settings);
+    }
+
+    /// As [`Self::add`]; the sink is told only of what is wanted.
+    pub fn add_for<S: Sink + 'static>(
+        &mut self,
+        wanted: Wanted,
+        name: &str,
+        sink: S,
+        settings: SinkSettings,
+    ) {
         let queue = Arc::new(Queue::new(settings.queue));
         let meters = Meters::new(&self.snapshots, &self.retries, name);
         let worker = Worker {
@@ -137,6 +149,7 @@ impl Publisher {
             queue,
             meters,
             only_final: settings.only_final,
+            wanted,
             task: tokio::spawn(worker.run(sink)),
         });
     }
@@ -146,7 +159,7 @@ impl Publisher {
         for snapshot in snapshots {
             let snapshot = Arc::new(snapshot);
             for sink in &self.sinks {
-                if sink.only_final && !snapshot.is_final {
+                if (sink.only_final && !snapshot.is_final) || !sink.wanted.has(&snapshot) {
                     continue;
                 }
                 match sink.queue.push(Arc::clone(&snapshot)) {
@@ -404,6 +417,29 @@ mod tests {
             (got.lock().unwrap().len(), counts(&publisher, "s").failed),
             (1, 1)
         );
+    }
+
+    #[tokio::test]
+    async fn a_sink_is_told_of_nothing_that_is_not_wanted() {
+        let mut publisher = Publisher::new();
+        let of = |funnel: &str| {
+            let tenant = event_store::TenantId::new("t1").unwrap();
+            Wanted::within(&event_store::Scope::Tenant(tenant)).funnels(vec![funnel.to_owned()])
+        };
+        let (mine, got) = fake(0, SinkError::away("-"));
+        let (other, got_other) = fake(0, SinkError::away("-"));
+        publisher.add_for(of("checkout"), "mine", mine, SinkSettings::default());
+        publisher.add_for(of("other"), "other", other, SinkSettings::default());
+        publisher.publish(["t1", "t2", ""].map(|tenant| snapshot(tenant, 0, 1, &[1, 1])));
+        publisher.close(Duration::from_secs(5)).await;
+        let got = got.lock().unwrap();
+        let tenants: Vec<&str> = got
+            .iter()
+            .flat_map(|one| &one.snapshots)
+            .map(|one| one.tenant.as_str())
+            .collect();
+        assert_eq!(tenants, ["t1"]);
+        assert!(got_other.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

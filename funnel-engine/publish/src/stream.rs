@@ -8,11 +8,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use event_store::{Scope, TenantId};
+use event_store::Scope;
 use funnel_engine::live::Snapshot;
 use tokio::sync::broadcast::{Receiver, Sender, channel, error::RecvError};
 
-use crate::{Delivery, Sink, SinkError};
+use crate::{Delivery, Sink, SinkError, Wanted};
 
 /// Bounds of a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,10 +83,10 @@ impl Hub {
 
     /// Follows what a scope allows, of one funnel or all: first the newest window of each, then every change.
     pub fn subscribe(&self, scope: &Scope, funnel: Option<&str>) -> Subscription {
-        let wanted = Wanted {
-            tenant: scope.tenant().map(TenantId::as_str).map(str::to_owned),
-            funnel: funnel.map(str::to_owned),
-        };
+        let mut wanted = Wanted::within(scope);
+        if let Some(funnel) = funnel {
+            wanted = wanted.funnels(vec![funnel.to_owned()]);
+        }
         let newest = self.newest();
         let changes = self.0.changes.subscribe();
         let mut pending: Vec<_> = newest
@@ -116,26 +116,6 @@ impl Sink for Hub {
             self.take(snapshot);
         }
         Ok(())
-    }
-}
-
-#[derive(Debug)]
-struct Wanted {
-    /// `None`: all.
-    tenant: Option<String>,
-    /// `None`: all.
-    funnel: Option<String>,
-}
-
-impl Wanted {
-    fn has(&self, snapshot: &Snapshot) -> bool {
-        self.tenant
-            .as_ref()
-            .is_none_or(|tenant| *tenant == snapshot.tenant)
-            && self
-                .funnel
-                .as_ref()
-                .is_none_or(|funnel| *funnel == snapshot.funnel)
     }
 }
 
@@ -177,6 +157,8 @@ impl Subscription {
 
 #[cfg(test)]
 mod tests {
+    use event_store::TenantId;
+
     use super::*;
     use crate::names::samples::snapshot;
 

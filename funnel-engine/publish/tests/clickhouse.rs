@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use event_store::Store;
 use funnel_publish::{
     ClickhouseSink, Delivery, Publisher, Sink as _, SinkSettings, Snapshot, StepSnapshot,
-    next_revision,
+    next_revision, published_windows,
 };
 use uuid::Uuid;
 use weir_testing::TestStore;
@@ -111,4 +111,28 @@ async fn the_highest_revision_of_a_window_holds_and_a_repeated_delivery_does_not
         row("t2", 0, 2, 1, 1),
     ];
     assert_eq!(shown, want);
+    publisher_begins_again_where_somebody_is(store).await;
+}
+
+/// A window that has come down to zero is over; other widths and older windows are somebody else's.
+async fn publisher_begins_again_where_somebody_is(store: &Store) {
+    let mut sink = ClickhouseSink::new(store.clone());
+    let mut day = snapshot("t1", 0, 1, [7, 7]);
+    day.to_ns = day.from_ns + 24 * HOUR_NS;
+    let erased = snapshot("t2", 0, 9, [0, 0]);
+    sink.publish(&delivery(vec![day, erased, snapshot("t1", -1, 1, [3, 3])]))
+        .await
+        .unwrap();
+    let known = published_windows(store, DAY_START, HOUR_NS).await.unwrap();
+    let mut known: Vec<_> = known
+        .iter()
+        .map(|one| (one.funnel.as_str(), one.tenant.as_str(), one.from_ns))
+        .collect();
+    known.sort_unstable();
+    let name = snapshot("t1", 0, 1, [0, 0]).funnel;
+    let want = [
+        (name.as_str(), "t1", DAY_START),
+        (name.as_str(), "t1", DAY_START + HOUR_NS),
+    ];
+    assert_eq!(known, want);
 }

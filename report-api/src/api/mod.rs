@@ -1,6 +1,7 @@
 //! The HTTP API, version 1: everything that the console shows, as data.
 
 mod funnels;
+mod live;
 mod traces;
 mod why;
 
@@ -21,6 +22,7 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/funnels", get(funnels::list))
         .route("/api/v1/funnels/run", post(funnels::run))
         .route("/api/v1/funnels/{slug}", get(funnels::answer))
+        .route("/api/v1/funnels/{slug}/live", get(live::follow))
         .route("/api/v1/funnels/{slug}/{file}", get(funnels::report))
         .route(
             "/api/v1/funnels/{slug}/steps/{step}/dropped",
