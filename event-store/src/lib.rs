@@ -16,6 +16,7 @@ pub use reads::Whose;
 pub use rows::{EventRow, ExchangeRow, HealthRow, LastExchangeRow, SpanRow};
 pub use store::{DATABASE, Scope, Store, StoreError, TenantId};
 pub use tail::{
-    PROPERTIES_MAX, PartitionHead, PlannedSlice, PropertyQuestion, PropertyRow, SLICES_MAX, Slice,
-    TEXT_BYTES_MAX, TailRead, TailRow, TailTable,
+    EVENT_PROPERTIES_MAX, PROPERTIES_MAX, PartitionHead, PastQuestion, PlannedSlice,
+    PropertyQuestion, PropertyRow, SLICES_MAX, Slice, TEXT_BYTES_MAX, TailEvent, TailRead, TailRow,
+    TailTable,
 };

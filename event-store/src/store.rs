@@ -18,6 +18,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0002_connection_health.sql"),
     ),
     ("0003_tail", include_str!("../migrations/0003_tail.sql")),
+    ("0004_live", include_str!("../migrations/0004_live.sql")),
 ];
 
 /// The store did not do what it was asked.
@@ -252,6 +253,6 @@ mod tests {
             .iter()
             .map(|(_, text)| statements(text).count())
             .collect();
-        assert_eq!(counts, [6, 1, 1]);
+        assert_eq!(counts, [6, 1, 1, 2]);
     }
 }

@@ -1,7 +1,8 @@
 //! Reading `events` in the order in which its rows became visible, for whoever builds an index of them.
 //!
 //! Owns: what a row's place is (partition and block), up to where the table has been filled, cutting what is new into
-//! slices of bounded size, streaming a slice, and reading the properties of the same rows again (`properties.rs`).
+//! slices of bounded size, streaming a slice, reading the properties of the same rows again (`properties.rs`), and
+//! whole events (`events.rs`).
 //! Refuses: remembering how far anybody has read. It reads all tenants, so it is for the builder of the index alone;
 //! whoever answers a question reads within a `Scope`.
 //!
@@ -10,10 +11,12 @@
 //!
 //! docs/adr/0016-tailing-the-store.md says why places can be trusted and where they cannot.
 
+mod events;
 mod properties;
 mod slices;
 
 use clickhouse::error::Error;
+pub use events::{EVENT_PROPERTIES_MAX, PastQuestion, TailEvent};
 pub use properties::{PROPERTIES_MAX, PropertyQuestion, PropertyRow, SLICES_MAX};
 use serde::Deserialize;
 pub use slices::{PlannedSlice, Slice};

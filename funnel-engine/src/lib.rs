@@ -14,6 +14,7 @@ mod duration;
 mod event;
 mod event_csv;
 mod event_ndjson;
+pub mod feed;
 mod figures;
 mod from_store;
 pub mod index;

@@ -8,6 +8,8 @@ mod answers;
 mod api;
 mod console;
 mod extract;
+mod index;
+mod live;
 mod metrics;
 mod problem;
 mod server;
@@ -15,5 +17,9 @@ mod trace;
 
 pub use access::{Access, AccessError, NewToken};
 pub use answers::{Funnel, FunnelFileError, load_funnels};
+pub use index::Index;
+pub use live::{
+    Live, LiveSettings, LiveSetupError, LiveWindow, Webhook, WebhookFileError, load_webhooks,
+};
 pub use server::{Settings, serve};
 pub use trace::{Node, Source, Tree};

@@ -4,8 +4,11 @@ use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use event_store::{Scope, StoreLogin, TenantId};
-use report_api::{Access, AccessError, FunnelFileError, NewToken, Settings, load_funnels, serve};
+use event_store::{Scope, Store, StoreLogin, TenantId};
+use report_api::{
+    Access, AccessError, Funnel, FunnelFileError, Index, Live, LiveSettings, LiveSetupError,
+    LiveWindow, NewToken, Settings, WebhookFileError, load_funnels, load_webhooks, serve,
+};
 use tokio::net::TcpListener;
 
 /// Funnels, reports and traces over HTTP, and the console.
@@ -15,6 +18,9 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// A window of the past is at most this many windows back; what is kept is read again at every start.
+const MAX_WINDOWS_BACK: i64 = 2_000;
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -45,6 +51,64 @@ struct ServeArgs {
     /// File of access tokens' digests (TOML).
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
+    /// Folder of a columnar index of the store, kept up to date beside the server: funnels and lists are answered from
+    /// it. It is derived data and may be deleted at any time.
+    #[arg(long, value_name = "DIR")]
+    index: Option<PathBuf>,
+    #[command(flatten)]
+    live: LiveArgs,
+}
+
+#[derive(Args)]
+struct LiveArgs {
+    /// Keep funnels up to date as events arrive, with results per hour or per day.
+    #[arg(long, value_name = "WINDOW")]
+    live: Option<LiveWindow>,
+    /// How many result windows before the current one are kept; they are read again at every start.
+    #[arg(long, value_name = "N", default_value_t = 31, value_parser = clap::value_parser!(u32).range(..=MAX_WINDOWS_BACK))]
+    live_windows: u32,
+    /// Address of a Redis that results go to: `redis://host:6379/0`.
+    #[arg(
+        long,
+        env = "WEIR_REDIS",
+        value_name = "URL",
+        requires = "live",
+        hide_env_values = true
+    )]
+    redis: Option<String>,
+    /// File of endpoints that results are posted to, signed (TOML).
+    #[arg(long, value_name = "FILE", requires = "live")]
+    webhooks: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for LiveArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The address of Redis may hold its password.
+        f.debug_struct("LiveArgs")
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LiveArgs {
+    fn set_up(self, store: &Store, funnels: &[Funnel]) -> anyhow::Result<Option<Live>> {
+        let Some(window) = self.live else {
+            return Ok(None);
+        };
+        let slugs: Vec<&str> = funnels.iter().map(|funnel| funnel.slug.as_str()).collect();
+        let webhooks = self.webhooks.map(|file| load_webhooks(&file, &slugs));
+        let settings = LiveSettings {
+            window,
+            windows_back: self.live_windows,
+            redis: self.redis,
+            webhooks: webhooks
+                .transpose()
+                .context("while reading the webhooks")?
+                .unwrap_or_default(),
+        };
+        let live = Live::new(store, funnels, settings).context("while setting up --redis")?;
+        Ok(Some(live))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -65,7 +129,10 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     weir_settings::end(result, |cause| {
-        cause.is::<AccessError>() || cause.is::<FunnelFileError>()
+        cause.is::<AccessError>()
+            || cause.is::<FunnelFileError>()
+            || cause.is::<WebhookFileError>()
+            || cause.is::<LiveSetupError>()
     })
 }
 
@@ -74,6 +141,12 @@ async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
         .with_context(|| format!("while reading the tokens in {}", args.tokens.display()))?;
     let funnels = load_funnels(&args.funnels).context("while reading the funnels")?;
     let store = args.login.store(&args.clickhouse);
+    let index = args.index.map(|folder| {
+        let index = Index::open(&store, &folder);
+        index.with_context(|| format!("while opening the index in {}", folder.display()))
+    });
+    let index = index.transpose()?;
+    let live = args.live.set_up(&store, &funnels)?;
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("while listening on {}", args.listen))?;
@@ -81,9 +154,10 @@ async fn run_server(args: ServeArgs) -> anyhow::Result<()> {
     let shutdown = weir_settings::asked_to_end()?;
     let settings = Settings {
         store,
-        index: None,
+        index,
         funnels,
         access,
+        live,
     };
     serve(settings, listener, shutdown)
         .await

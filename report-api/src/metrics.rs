@@ -29,30 +29,31 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// Figures of the server; others may be registered beside them.
+    pub(crate) fn new(mut registry: Registry) -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
         let (requests, funnels) = (Family::new_with_constructor(seconds), seconds());
         let (live_pages, refused) = (Gauge::default(), Counter::default());
-        let mut registry = Registry::with_prefix("weir_report_api");
+        let own = registry.sub_registry_with_prefix("weir_report_api");
         let seconds = Unit::Seconds;
-        registry.register_with_unit(
+        own.register_with_unit(
             "request_duration",
             "Requests answered",
             seconds.clone(),
             requests.clone(),
         );
-        registry.register_with_unit(
+        own.register_with_unit(
             "funnel_duration",
             "Funnels asked of the store",
             seconds,
             funnels.clone(),
         );
-        registry.register(
+        own.register(
             "live_pages",
             "Pages that follow a funnel now",
             live_pages.clone(),
         );
-        registry.register(
+        own.register(
             "refused_tokens",
             "Requests whose token opens nothing",
             refused.clone(),

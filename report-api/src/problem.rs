@@ -58,6 +58,15 @@ impl Problem {
         }
     }
 
+    pub(crate) fn not_live() -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            heading: "Not kept live",
+            text: "This funnel is not kept live.".to_owned(),
+            hint: "Start report-api with --live; its log says which funnels cannot be kept live, and why.",
+        }
+    }
+
     pub(crate) fn too_slow() -> Self {
         tracing::error!("the store did not answer a funnel in time");
         Self {

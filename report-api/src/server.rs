@@ -14,7 +14,8 @@ use axum::{
     routing::get,
 };
 use event_store::Store;
-use funnel_engine::{AtHand, IndexAtHand};
+use funnel_engine::AtHand;
+use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -24,6 +25,8 @@ use crate::{
     access::Access,
     answers::{Answers, Funnel},
     api, console,
+    index::Index,
+    live::{Live, Running},
     metrics::Metrics,
 };
 
@@ -44,11 +47,13 @@ pub struct Settings {
     /// Where the events are.
     pub store: Store,
     /// A columnar index of them, if one is kept.
-    pub index: Option<Arc<IndexAtHand>>,
+    pub index: Option<Index>,
     /// The funnels on offer; at least one.
     pub funnels: Vec<Funnel>,
     /// Who may see what.
     pub access: Access,
+    /// Funnels that are kept live.
+    pub live: Option<Live>,
 }
 
 /// State of all handlers.
@@ -60,6 +65,7 @@ pub(crate) struct App {
     pub(crate) access: Access,
     pub(crate) answers: Answers,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) live: Option<Arc<Running>>,
     pub(crate) live_pages: Arc<Semaphore>,
     pub(crate) renders: Arc<Semaphore>,
     /// Becomes true when the server is to end; streams end then.
@@ -82,11 +88,20 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let (end, ending) = watch::channel(false);
-    let metrics = Arc::new(Metrics::new());
+    let mut registry = Registry::default();
+    let index = settings
+        .index
+        .map(|index| index.start(&mut registry, ending.clone()));
+    let (index, following) = index.unzip();
     let at_hand = AtHand {
         store: settings.store.clone(),
-        index: settings.index,
+        index,
     };
+    let live = settings
+        .live
+        .map(|live| live.start(&mut registry, ending.clone()));
+    let (live, driving) = live.unzip();
+    let metrics = Arc::new(Metrics::new(registry));
     let app = App {
         answers: Answers::new(at_hand.clone(), Arc::clone(&metrics)),
         at_hand,
@@ -94,6 +109,7 @@ pub async fn serve(
         funnels: settings.funnels.into(),
         access: settings.access,
         metrics,
+        live: live.map(Arc::new),
         live_pages: Arc::new(Semaphore::new(LIVE_PAGES_MAX)),
         renders: Arc::new(Semaphore::new(RENDERS_MAX)),
         ending: ending.clone(),
@@ -105,10 +121,19 @@ pub async fn serve(
         end.send(true).unwrap_or_default();
     };
     let serving = axum::serve(listener, router(app)).with_graceful_shutdown(shutdown);
-    tokio::select! {
+    let served = tokio::select! {
         served = serving => served,
         () = drained(draining) => Ok(()),
+    };
+    // What is known by now is still delivered, for a bounded time.
+    for (what, task) in [("live funnels", driving), ("the index", following)] {
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, what, "ended early");
+        }
     }
+    served
 }
 
 /// Resolves when the time for draining is over.

@@ -66,6 +66,7 @@ impl Api {
             index: None,
             funnels: funnels.map(funnel).into(),
             access,
+            live: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -201,6 +202,7 @@ async fn each_token_sees_its_own_shop(api: &Api) {
         "/api/v1/funnels/checkout",
         "/api/v1/traces/4bf92f3577b34da6a3ce929d0e0e4736",
         "/console/funnels/checkout/live",
+        "/api/v1/funnels/checkout/live",
     ] {
         for request in [
             api.client.get(format!("{}{path}", api.url)),
@@ -276,6 +278,7 @@ async fn dropped_buyers_lead_to_their_traces(api: &Api) {
     for path in [
         "/api/v1/funnels/checkout/steps/4/dropped",
         "/api/v1/funnels/nothing",
+        "/api/v1/funnels/checkout/live",
     ] {
         assert_eq!(
             api.get(path, &api.operator).await.status(),

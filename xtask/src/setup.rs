@@ -30,6 +30,11 @@ const PACKAGES: &[(Purpose, &str, Proof)] = &[
     (Purpose::Tests, "wrk", Proof::Program("wrk")),
     (Purpose::Tests, "bpftrace", Proof::Program("bpftrace")),
     (Purpose::Tests, "openssl", Proof::Program("openssl")),
+    (
+        Purpose::Tests,
+        "redis-server",
+        Proof::Program("redis-server"),
+    ),
     (Purpose::Tests, "gnutls-bin", Proof::Program("gnutls-serv")),
     (
         Purpose::Tests,

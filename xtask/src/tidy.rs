@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("collector", &["ebpf-probes", "weir-abi", "event-store"]),
     ("funnel-engine", &["event-store"]),
     ("funnel-frames", &["funnel-engine"]),
+    ("funnel-publish", &["event-store", "funnel-engine"]),
     ("funnel-report", &["funnel-engine", "funnel-frames"]),
     (
         "funnel",
@@ -37,6 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "event-store",
             "funnel-engine",
+            "funnel-publish",
             "funnel-report",
             "dashboards",
         ],

@@ -14,6 +14,7 @@
 //! Set to the empty text is set. Of a key that the map has twice the first value counts. What is not UTF-8 in a value
 //! is replaced by U+FFFD.
 
+use clickhouse::query::Query;
 use serde::Deserialize;
 
 use super::{
@@ -78,13 +79,8 @@ impl Store {
         let reading = async {
             question.check()?;
             let mut read = TailRead::default();
-            let mut query = self.database().query(&question.statement());
-            for property in question.properties {
-                if expression(property).is_none() {
-                    query = query.bind(property).bind(property);
-                }
-            }
-            query = query.bind(question.tenant);
+            let query = self.database().query(&question.statement());
+            let mut query = bind_texts(query, question.properties).bind(question.tenant);
             for slice in question.slices {
                 query = query.bind(slice.partition.as_str());
             }
@@ -129,14 +125,6 @@ impl PropertyQuestion<'_> {
 
     /// Binds: each property of the map twice, the tenant, the partition of each slice.
     fn statement(&self) -> String {
-        let texts: Vec<String> = self
-            .properties
-            .iter()
-            .map(|property| {
-                let text = expression(property).unwrap_or_else(|| value_of("?"));
-                format!("CAST(toValidUTF8({text}) AS Nullable(String))")
-            })
-            .collect();
         let slices: Vec<String> = self
             .slices
             .iter()
@@ -149,7 +137,7 @@ impl PropertyQuestion<'_> {
             "SELECT user_id, timestamp, event, [{texts}] AS texts FROM events \
              WHERE tenant_id = ? AND {LAST_OF_PART} >= {first} AND {FIRST_OF_PART} <= {last} AND ({slices}) \
              ORDER BY user_id, timestamp, event, _block_number, _block_offset",
-            texts = texts.join(", "),
+            texts = texts(self.properties),
             first = first.unwrap_or(0),
             last = last.unwrap_or(u64::MAX),
             slices = slices.join(" OR "),
@@ -157,8 +145,27 @@ impl PropertyQuestion<'_> {
     }
 }
 
+/// The texts of properties, as a list of columns; to be bound by [`bind_texts`].
+pub(super) fn texts(properties: &[&str]) -> String {
+    let texts = properties.iter().map(|property| {
+        let text = expression(property).unwrap_or_else(|| value_of("?"));
+        format!("CAST(toValidUTF8({text}) AS Nullable(String))")
+    });
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+/// Binds what [`texts`] left open: each property of the map twice.
+pub(super) fn bind_texts(mut query: Query, properties: &[&str]) -> Query {
+    for property in properties {
+        if expression(property).is_none() {
+            query = query.bind(property).bind(property);
+        }
+    }
+    query
+}
+
 /// The text of a property that is more than a key of the map; none for the others.
-fn expression(property: &str) -> Option<String> {
+pub(super) fn expression(property: &str) -> Option<String> {
     let status_code = || {
         format!(
             "coalesce(toString(status_code), {})",

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -25,7 +25,7 @@ use crate::{
     definition::FunnelDefinition,
     index::{IndexReader, IndexStats, PropertiesError, Snapshot, Tenant},
     members::{Bar, ListCursor, Member},
-    tail::{Cursor, HotTail, IndexWriter, Meters, Tail, TailFigures},
+    tail::{Cursor, HotTail, IndexWriter as _, Meters, Tail, TailFigures},
 };
 
 /// An index that has not caught up with the store for so long is not asked.
@@ -38,6 +38,7 @@ pub struct IndexAtHand {
     reader: IndexReader,
     hot: Arc<HotTail>,
     meters: Arc<Meters>,
+    stats: Mutex<IndexStats>,
     /// Whether somebody is reading columns.
     loading: Arc<AtomicBool>,
     now_ns: Box<dyn Fn() -> i64 + Send + Sync>,
@@ -63,6 +64,7 @@ impl IndexAtHand {
             reader,
             hot: tail.hot(),
             meters: tail.meters(),
+            stats: Mutex::default(),
             loading: Arc::default(),
             now_ns: Box::new(now_ns),
             retry_ns: Arc::default(),
@@ -74,9 +76,13 @@ impl IndexAtHand {
         self.meters.figures()
     }
 
-    /// What the files hold.
+    /// What the files hold; while they are being changed, what they held before.
     pub fn stats(&self) -> IndexStats {
-        self.index.lock().index().stats()
+        let mut known = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = self.index.try_lock() {
+            *known = index.index().stats();
+        }
+        *known
     }
 
     /// Events that are in no file yet.

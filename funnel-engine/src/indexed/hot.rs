@@ -45,9 +45,9 @@ struct Codes {
     tenant: Option<Arc<Tenant>>,
     first_user: u32,
     new_users: Vec<String>,
-    user_codes: HashMap<String, u32, RandomState>,
+    users_added: HashMap<String, u32, RandomState>,
     names: Vec<String>,
-    name_codes: HashMap<String, u16, RandomState>,
+    names_added: HashMap<String, u16, RandomState>,
 }
 
 impl Codes {
@@ -60,8 +60,8 @@ impl Codes {
             first_user: tenant.as_ref().map_or(0, |tenant| tenant.users.len()),
             tenant,
             new_users: Vec::new(),
-            user_codes: HashMap::default(),
-            name_codes: HashMap::default(),
+            users_added: HashMap::default(),
+            names_added: HashMap::default(),
             names,
         }
     }
@@ -73,7 +73,7 @@ impl Codes {
             .and_then(|tenant| tenant.users.code(id));
         // The dictionary may have grown since the snapshot was taken.
         let known = known.filter(|code| *code < self.first_user);
-        known.or_else(|| self.user_codes.get(id).copied())
+        known.or_else(|| self.users_added.get(id).copied())
     }
 
     fn name(&self, name: &str) -> Option<u16> {
@@ -81,33 +81,35 @@ impl Codes {
             .tenant
             .as_ref()
             .and_then(|tenant| tenant.names.find(name));
-        known.or_else(|| self.name_codes.get(name).copied())
+        known.or_else(|| self.names_added.get(name).copied())
+    }
+
+    fn add_user(&mut self, id: &str) -> Result<u32, SegmentError> {
+        let added = u32::try_from(self.new_users.len()).ok();
+        let code = added.and_then(|added| self.first_user.checked_add(added));
+        let code = code.ok_or_else(|| SegmentError::limit("a user's code"))?;
+        self.new_users.push(id.to_owned());
+        self.users_added.insert(id.to_owned(), code);
+        Ok(code)
+    }
+
+    fn add_name(&mut self, name: &str) -> Result<u16, SegmentError> {
+        let code = u16::try_from(self.names.len()).ok();
+        let code = code.filter(|code| *code < u16::MAX);
+        let code = code.ok_or_else(|| SegmentError::limit("65,535 event names"))?;
+        self.names.push(name.to_owned());
+        self.names_added.insert(name.to_owned(), code);
+        Ok(code)
     }
 
     fn take(&mut self, row: &TailRow<'_>) -> Result<EventRow, SegmentError> {
         let user = match self.user(row.user) {
             Some(user) => user,
-            None => {
-                let code = u32::try_from(self.new_users.len())
-                    .ok()
-                    .and_then(|new| self.first_user.checked_add(new))
-                    .ok_or_else(|| SegmentError::limit("a user's code"))?;
-                self.new_users.push(row.user.to_owned());
-                self.user_codes.insert(row.user.to_owned(), code);
-                code
-            }
+            None => self.add_user(row.user)?,
         };
         let name = match self.name(row.event) {
             Some(name) => name,
-            None => {
-                let code = u16::try_from(self.names.len())
-                    .ok()
-                    .filter(|code| *code < u16::MAX)
-                    .ok_or_else(|| SegmentError::limit("65,535 event names"))?;
-                self.names.push(row.event.to_owned());
-                self.name_codes.insert(row.event.to_owned(), code);
-                code
-            }
+            None => self.add_name(row.event)?,
         };
         Ok(EventRow::new(user, row.at_ns, name))
     }

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
 use event_store::{Scope, Store, TenantId};
@@ -181,6 +181,17 @@ impl SharedIndex {
     pub fn lock(&self) -> MutexGuard<'_, StoreIndex> {
         // A change that did not come to its end is found out by the index itself.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SharedIndex {
+    /// The index, unless somebody is changing it.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, StoreIndex>> {
+        match self.0.try_lock() {
+            Ok(index) => Some(index),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 

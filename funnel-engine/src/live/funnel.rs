@@ -202,6 +202,12 @@ impl LiveFunnel {
         kept!(mut self, keeper => keeper.touch_all());
     }
 
+    /// Has the window of a tenant that holds an instant published, also when nobody enters: it was published before, by
+    /// an earlier run that may have seen events which are gone since. False when it cannot be kept.
+    pub fn expect(&mut self, tenant: &str, at_ns: i64) -> bool {
+        kept!(mut self, keeper => keeper.expect(tenant, at_ns))
+    }
+
     /// The steps of the window of a tenant that holds an instant, as they stand now; `None` when nobody entered.
     pub fn steps_at(&self, tenant: &str, at_ns: i64) -> Option<Vec<StepSnapshot>> {
         let start = self.config.tumbling.start(at_ns);

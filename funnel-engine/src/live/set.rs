@@ -16,6 +16,12 @@ pub trait Classify {
     fn kind(&self, event: &Event) -> Option<Kind>;
 }
 
+impl<C: Classify + ?Sized> Classify for std::sync::Arc<C> {
+    fn kind(&self, event: &Event) -> Option<Kind> {
+        (**self).kind(event)
+    }
+}
+
 struct Registered {
     classify: Box<dyn Classify + Send>,
     funnel: LiveFunnel,
@@ -137,6 +143,13 @@ impl LiveSet {
         for registered in &mut self.funnels {
             registered.funnel.set_now(now_ns);
         }
+    }
+
+    /// As [`LiveFunnel::expect`]; false also when there is no such funnel.
+    pub fn expect(&mut self, funnel: &str, tenant: &str, at_ns: i64) -> bool {
+        let mut funnels = self.funnels.iter_mut();
+        let found = funnels.find(|registered| registered.funnel.name() == funnel);
+        found.is_some_and(|registered| registered.funnel.expect(tenant, at_ns))
     }
 
     /// Has every window that is kept published again.
@@ -330,6 +343,21 @@ mod tests {
         assert!(set.apply(&event("u1", "", 3_600, "a"), None).unwrap());
         let (_, counts) = set.counts().next().unwrap();
         assert_eq!((counts.before_begin, counts.windows), (1, 1));
+    }
+
+    #[test]
+    fn a_window_that_is_expected_is_published_though_nobody_enters() {
+        let mut set = LiveSet::new();
+        set.register(funnel("f", "users"), Box::new(Letters))
+            .unwrap();
+        assert!(set.expect("f", "t1", 3_700 * SECOND) && set.expect("f", "t1", 3_800 * SECOND));
+        assert!(!set.expect("g", "t1", 0));
+        set.apply(&event("u1", "", 1, "a"), None).unwrap();
+        let mut taken = set.take_changes(9);
+        taken.sort_by_key(|snapshot| snapshot.from_ns);
+        let counts: Vec<Vec<u64>> = taken.iter().map(|one| one.counts().collect()).collect();
+        assert_eq!(counts, [[1, 0], [0, 0]]);
+        assert!(set.take_changes(9).is_empty());
     }
 
     #[test]

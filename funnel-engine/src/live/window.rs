@@ -160,6 +160,18 @@ impl Windows {
         }
     }
 
+    /// Keeps a window and has it published, also if nothing ever counts in it.
+    pub(super) fn expect(&mut self, start: i64) {
+        if start < self.gone_before || self.kept.contains_key(&start) {
+            return;
+        }
+        self.open(start);
+        if let Some(window) = self.kept.get_mut(&start) {
+            window.is_changed = true;
+            self.changed.push(start);
+        }
+    }
+
     fn open(&mut self, start: i64) {
         let window = Window {
             counts: vec![0; self.steps],

@@ -59,6 +59,19 @@ impl Cursor {
                 .is_some_and(|ahead| slice.last_block <= ahead.block && slice.last_day <= ahead.day)
     }
 
+    /// All that has been read.
+    pub(crate) fn slices(&self) -> Vec<Slice> {
+        let mut slices = Vec::with_capacity(self.partitions.len());
+        for (partition, position) in &self.partitions {
+            slices.push(Slice::of(partition, 0, position.block));
+            slices.extend(position.ahead.map(|ahead| Slice {
+                last_day: ahead.day,
+                ..Slice::of(partition, position.block + 1, ahead.block)
+            }));
+        }
+        slices
+    }
+
     /// Takes note that a slice was read, which had so many rows. The mutation counts for the first one only: rows that
     /// were read before a mutation have to be read again.
     pub(super) fn advance(&mut self, slice: &Slice, rows: u64, mutation: u64) {
@@ -98,6 +111,8 @@ mod tests {
         assert!(cursor.covers(&slice(i32::MIN, 20_000)));
         assert!(!cursor.covers(&slice(20_001, 20_002)));
         assert!(!cursor.covers(&Slice::of("202610", 2, 3)));
+        let read = [Slice::of("202611", 0, 3), slice(i32::MIN, 20_000)];
+        assert_eq!(cursor.slices(), read);
         cursor.advance(&slice(20_001, i32::MAX), 6, 0);
         let position = cursor.position("202611");
         assert_eq!(

@@ -34,13 +34,13 @@ pub enum TailError {
 }
 
 /// The first wait, doubled with every failure.
-pub(super) fn back_off(first: Duration, failures: u32) -> Duration {
+pub(crate) fn back_off(first: Duration, failures: u32) -> Duration {
     let factor = 2_u32.saturating_pow(failures.min(16));
     first.saturating_mul(factor).min(BACK_OFF_MAX)
 }
 
 /// An answer of the store, or the error that it does not come.
-pub(super) async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     asking: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, TailError> {

@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use event_store::{ExchangeRow, Scope, Store, TenantId};
 use funnel_engine::{
-    Bar, Event, FunnelDefinition, FunnelResult, HeapBuilder, HeapIndex, Member, Which, members,
+    AtHand, Bar, Event, FunnelDefinition, FunnelResult, HeapBuilder, HeapIndex, Member, Which,
+    members,
 };
 use serde_json::Value;
 use weir_testing::exchange;
@@ -209,7 +210,8 @@ pub(crate) async fn assert_lists(store: &Store, case: &Case, result: &FunnelResu
             let (mut paged, mut after) = (Vec::new(), None);
             loop {
                 let page = (after.as_ref(), 37);
-                let mut page = members(store, scope, definition, bar, page, 1)
+                let at_hand = AtHand::from(store.clone());
+                let mut page = members(&at_hand, scope, definition, bar, page, 1)
                     .await
                     .unwrap();
                 paged.append(&mut page.members);

@@ -2,6 +2,7 @@
 
 mod funnels;
 mod lists;
+mod live;
 mod traces;
 mod why;
 
@@ -23,6 +24,7 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/funnels", get(funnels::list))
         .route("/api/v1/funnels/run", post(funnels::run))
         .route("/api/v1/funnels/{slug}", get(funnels::answer))
+        .route("/api/v1/funnels/{slug}/live", get(live::follow))
         .route("/api/v1/funnels/{slug}/{file}", get(funnels::report))
         .route(
             "/api/v1/funnels/{slug}/steps/{step}/dropped",

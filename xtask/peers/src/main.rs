@@ -4,6 +4,7 @@
 
 mod funnel;
 mod ingest;
+mod live;
 mod load;
 mod scan;
 mod work;
@@ -42,6 +43,8 @@ enum Command {
     Scan(scan::ScanArgs),
     /// The columnar index of a store, built and asked.
     Funnel(funnel::FunnelArgs),
+    /// Live funnels in memory, fed on one thread.
+    Live(live::LiveArgs),
     /// Made-up exchanges into a store, as fast as it takes them.
     Ingest(ingest::IngestArgs),
 }
@@ -65,6 +68,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Load(args) => load::run(&args)?,
         Command::Scan(args) => scan::run(&args)?,
         Command::Funnel(args) => funnel::run(&args).await?,
+        Command::Live(args) => live::run(&args)?,
         Command::Ingest(args) => ingest::run(&args).await?,
     };
     writeln!(std::io::stdout(), "{figures}").context("while printing the figures")

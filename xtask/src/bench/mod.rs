@@ -8,6 +8,7 @@ mod decode;
 mod first_funnel;
 mod funnel;
 mod ingest;
+mod live;
 mod load;
 mod measure;
 mod scratch;
@@ -34,7 +35,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// capture, decode, steady, ingest, funnel, first-funnel, size, or all of them.
+    /// capture, decode, steady, ingest, funnel, live, first-funnel, size, or all of them.
     #[arg(default_value = "all")]
     name: String,
     /// Rounds, in which the sides compared take turns (capture, decode).
@@ -48,12 +49,13 @@ pub(crate) struct BenchArgs {
     events: u64,
 }
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "capture",
     "decode",
     "steady",
     "ingest",
     "funnel",
+    "live",
     "first-funnel",
     "size",
 ];
@@ -76,6 +78,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             "steady" => steady::run()?,
             "ingest" => ingest::run()?,
             "funnel" => funnel::run(args.events)?,
+            "live" => live::run()?,
             "first-funnel" => first_funnel::run()?,
             _ => size::run()?,
         };

@@ -396,6 +396,19 @@ impl<M: Machine> Keeper<M> {
         }
     }
 
+    /// Keeps the window of a tenant that holds an instant; false when there is no room for the tenant, or the window
+    /// began before the stream.
+    pub(super) fn expect(&mut self, tenant: &str, at_ns: i64) -> bool {
+        let start = self.tumbling.start(at_ns);
+        if start < self.config.begins_at_ns || !self.has_tenant(tenant) {
+            return false;
+        }
+        if let Some(tenant) = self.tenants.get_mut(tenant) {
+            tenant.windows.expect(start);
+        }
+        true
+    }
+
     pub(super) fn window(&self, tenant: &str, start: i64) -> Option<&[u64]> {
         self.tenants.get(tenant)?.windows.counts(start)
     }
