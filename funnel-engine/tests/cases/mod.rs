@@ -208,7 +208,7 @@ pub(crate) async fn assert_lists(store: &Store, case: &Case, result: &FunnelResu
             };
             let (mut paged, mut after) = (Vec::new(), None);
             loop {
-                let page = (after.as_ref(), 37);
+                let page = (after.as_ref(), 80);
                 let mut page = members(store, scope, definition, bar, page, 1)
                     .await
                     .unwrap();
