@@ -1,4 +1,5 @@
-//! Asking the store by whichever backend the plan chose: answers, and who is behind a bar.
+//! Asking the store by whichever backend the plan chose: answers, and who is behind a bar. What turns out to be too much
+//! for a statement is answered over columns.
 
 use event_store::{Scope, Store};
 
@@ -39,12 +40,13 @@ pub async fn ask(
     definition: &FunnelDefinition,
     threads: usize,
 ) -> Result<FunnelResult, AskError> {
-    match plan(definition, AT_HAND).backend {
-        Backend::Clickhouse => Ok(run_on_clickhouse(store, scope, definition).await?),
-        Backend::Columnar | Backend::Reference => {
-            Ok(run_from_store(store, scope, definition, threads).await?)
+    if plan(definition, AT_HAND).backend == Backend::Clickhouse {
+        match run_on_clickhouse(store, scope, definition).await {
+            Err(PushdownError::TooMuch(_)) => {}
+            answered => return Ok(answered?),
         }
     }
+    Ok(run_from_store(store, scope, definition, threads).await?)
 }
 
 /// Who is behind the bar of a step, or behind its drop-off: a page of at most `limit`, after a place of the list or from
@@ -69,13 +71,13 @@ pub async fn members(
     }
     // One more tells whether there is another page.
     let wanted = limit.saturating_add(1);
-    let members = match plan(definition, AT_HAND).backend {
-        Backend::Clickhouse => {
-            members_on_clickhouse(store, scope, definition, bar, after, wanted).await?
+    if plan(definition, AT_HAND).backend == Backend::Clickhouse {
+        match members_on_clickhouse(store, scope, definition, bar, after, wanted).await {
+            Err(PushdownError::TooMuch(_)) => {}
+            found => return Ok(MemberPage::of(found?, limit)),
         }
-        Backend::Columnar | Backend::Reference => {
-            members_from_store(store, scope, definition, bar, (after, wanted), threads).await?
-        }
-    };
+    }
+    let page = (after, wanted);
+    let members = members_from_store(store, scope, definition, bar, page, threads).await?;
     Ok(MemberPage::of(members, limit))
 }
