@@ -1,4 +1,5 @@
-//! Asking by whichever backend the plan chose: answers, and who is behind a bar.
+//! Asking by whichever backend the plan chose: answers, and who is behind a bar. What turns out to be too much for a
+//! statement is answered over columns.
 
 use std::sync::Arc;
 
@@ -73,12 +74,13 @@ pub async fn ask(
             return Ok(result);
         }
     }
-    match plan(definition, Events::Store).backend {
-        Backend::Clickhouse => Ok(run_on_clickhouse(store, scope, definition).await?),
-        Backend::Columnar | Backend::Reference => {
-            Ok(run_from_store(store, scope, definition, threads).await?)
+    if plan(definition, Events::Store).backend == Backend::Clickhouse {
+        match run_on_clickhouse(store, scope, definition).await {
+            Err(PushdownError::TooMuch(_)) => {}
+            answered => return Ok(answered?),
         }
     }
+    Ok(run_from_store(store, scope, definition, threads).await?)
 }
 
 /// Who is behind the bar of a step, or behind its drop-off: a page of at most `limit`, after a place of the list or from
@@ -122,15 +124,14 @@ async fn find(
             return Ok(members);
         }
     }
-    match plan(definition, Events::Store).backend {
-        Backend::Clickhouse => {
-            Ok(members_on_clickhouse(store, scope, definition, bar, after, limit).await?)
-        }
-        Backend::Columnar | Backend::Reference => {
-            let page = (after, limit);
-            Ok(members_from_store(store, scope, definition, bar, page, threads).await?)
+    if plan(definition, Events::Store).backend == Backend::Clickhouse {
+        match members_on_clickhouse(store, scope, definition, bar, after, limit).await {
+            Err(PushdownError::TooMuch(_)) => {}
+            found => return Ok(found?),
         }
     }
+    let page = (after, limit);
+    Ok(members_from_store(store, scope, definition, bar, page, threads).await?)
 }
 
 /// The index is derived data: whatever is wrong with it, the store has the answer. What is wrong with the definition is

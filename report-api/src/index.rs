@@ -1,6 +1,6 @@
 //! The columnar index beside the server: who fills it, when its segments are joined, and its figures on `/metrics`.
 
-use std::{convert::Infallible, fmt, path::Path, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use event_store::Store;
 use funnel_engine::{
@@ -55,7 +55,7 @@ impl Index {
         registry.register_collector(Box::new(Figures(Arc::clone(&at_hand))));
         let (runtime, index) = (Handle::current(), Arc::clone(&at_hand));
         let follow = async move {
-            let shared = tail.index().clone();
+            let (shared, watched) = (tail.index().clone(), ending.clone());
             let ended = async move {
                 // Without a sender the server is gone.
                 drop(ending.wait_for(|ending| *ending).await);
@@ -66,7 +66,7 @@ impl Index {
                         tracing::warn!(%error, "what was read last is read again by the next start");
                     }
                 }
-                never = join(&index, &shared) => match never {},
+                () = join(&index, &shared, &watched) => {}
             }
         };
         let following = tokio::task::spawn_blocking(move || runtime.block_on(follow));
@@ -74,17 +74,19 @@ impl Index {
     }
 }
 
-/// Joins segments, first when the index has caught up, then once a day; never ends.
-async fn join(at_hand: &IndexAtHand, index: &SharedIndex) -> Infallible {
+/// Joins segments, first when the index has caught up, then once a day, until the server ends.
+async fn join(at_hand: &IndexAtHand, index: &SharedIndex, ending: &watch::Receiver<bool>) {
     while !at_hand.is_level() {
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    loop {
+    while !*ending.borrow() {
         if let Err(error) = index.lock().compact() {
             tracing::warn!(%error, "segments of the index were not joined");
         }
         tokio::time::sleep(JOIN_EVERY).await;
     }
+    // Whoever follows the store has the last word.
+    std::future::pending::<()>().await;
 }
 
 fn now_ns() -> i64 {

@@ -120,7 +120,7 @@ impl From<PushdownError> for Problem {
     fn from(error: PushdownError) -> Self {
         match error {
             PushdownError::Definition(error) => error.into(),
-            PushdownError::Store(error) => Self::store_away(&error),
+            PushdownError::Store(error) | PushdownError::TooMuch(error) => Self::store_away(&error),
         }
     }
 }

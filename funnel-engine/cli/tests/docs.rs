@@ -4,7 +4,10 @@
 
 use std::{fs, path::Path, process::Command};
 
+use event_store::{EventRow, ExchangeRow, Store};
+use funnel_engine::{FunnelDefinition, read_csv, statement_kind};
 use serde_json::Value;
+use weir_testing::{TestStore, exchange};
 
 /// An example: a definition, events, and a part of the result.
 #[derive(Debug, Default)]
@@ -59,26 +62,65 @@ fn assert_holds(expected: &Value, found: &Value, place: &str) {
     }
 }
 
-fn run(folder: &Path, backend: &str) -> Value {
+fn run(folder: &Path, args: &[&str]) -> Value {
     let run = Command::new(env!("CARGO_BIN_EXE_funnel"))
-        .args([
-            "run",
-            "--definition",
-            "definition.json",
-            "--events",
-            "events.csv",
-        ])
-        .args(["--backend", backend, "--format", "json"])
+        .args(["run", "--definition", "definition.json", "--format", "json"])
+        .args(args)
         .current_dir(folder)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{backend}: {text}");
+    assert!(run.status.success(), "{args:?}: {text}");
     serde_json::from_slice(&run.stdout).unwrap()
 }
 
-#[test]
-fn every_worked_example_gives_what_it_says() {
+/// Puts an example's events into the store: as exchanges where they are such, else as what the store makes of them.
+async fn store_events(store: &Store, tenant: &str, events: &str) {
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let mut insert = store.database().insert::<EventRow>("events").await.unwrap();
+    let mut exchanges = Vec::new();
+    for event in read_csv(events.as_bytes()).unwrap() {
+        let columns = ["session", "status_code", "duration_ms"];
+        let get = |name: &str| event.properties.get(name).map(text);
+        let others = event.properties.iter();
+        let others = others.filter(|(name, _)| !columns.contains(&name.as_str()));
+        let status_code = get("status_code").map(|code| code.parse().unwrap());
+        if event.name == "http" {
+            exchanges.push(ExchangeRow {
+                tenant_id: Some(tenant.to_owned()),
+                route: get("route"),
+                method: get("method"),
+                status_code,
+                event: None,
+                ..exchange(event.at_ns, event.user.as_deref().unwrap(), "http")
+            });
+            continue;
+        }
+        let row = EventRow {
+            tenant_id: tenant.to_owned(),
+            user_id: event.user.clone().unwrap_or_default(),
+            timestamp: event.at_ns,
+            event: event.name.clone(),
+            session_id: get("session"),
+            trace_id: None,
+            status_code,
+            duration_ns: 0,
+            properties: others
+                .map(|(name, value)| (name.clone(), text(value)))
+                .collect(),
+        };
+        insert.write(&row).await.unwrap();
+    }
+    insert.end().await.unwrap();
+    store.insert_exchanges(&exchanges, tenant).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_worked_example_gives_what_it_says() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/funnels.md");
     let examples = examples(&fs::read_to_string(page).unwrap());
     assert!(
@@ -86,16 +128,42 @@ fn every_worked_example_gives_what_it_says() {
         "{} examples were found",
         examples.len()
     );
+    let running = TestStore::start().await;
+    // The examples are older than what the store keeps of exchanges.
+    let keep = running.store.database();
+    let keep = keep.query("ALTER TABLE http_exchanges REMOVE TTL");
+    keep.execute().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
+    let mut pushed = 0;
     for example in examples {
         fs::write(folder.path().join("definition.json"), &example.definition).unwrap();
         fs::write(folder.path().join("events.csv"), &example.events).unwrap();
         let expected: Value = serde_json::from_str(&example.result).unwrap();
-        for backend in ["reference", "columnar"] {
-            let found = run(folder.path(), backend);
+        let file = ["--events", "events.csv", "--backend"];
+        let tenant = format!("t{}", example.line);
+        store_events(&running.store, &tenant, &example.events).await;
+        let store = [
+            "--clickhouse",
+            running.store.url(),
+            "--tenant",
+            &tenant,
+            "--backend",
+        ];
+        let mut ways = vec![
+            (file.as_slice(), "reference"),
+            (&file, "columnar"),
+            (&store, "columnar"),
+        ];
+        if statement_kind(&FunnelDefinition::parse(&example.definition).unwrap()).is_ok() {
+            ways.push((&store, "clickhouse"));
+            pushed += 1;
+        }
+        for (args, backend) in ways {
+            let found = run(folder.path(), &[args, &[backend]].concat());
             assert_eq!(found["backend"], backend);
             let place = format!("docs/funnels.md:{}, {backend}: result", example.line);
             assert_holds(&expected, &found, &place);
         }
     }
+    assert!(pushed >= 18, "only {pushed} were asked of the store");
 }

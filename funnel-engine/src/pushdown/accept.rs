@@ -44,6 +44,16 @@ impl StatementKind {
         Self::SharedUnordered,
     ];
 
+    /// Whether the work grows with the events of a subject alone, not with its starts too.
+    pub(super) const fn is_linear(self) -> bool {
+        match self {
+            Self::WindowFunnel | Self::Levels | Self::Gaps => true,
+            Self::Automaton | Self::SharedAutomaton | Self::Unordered | Self::SharedUnordered => {
+                false
+            }
+        }
+    }
+
     /// A few words for people.
     pub const fn as_str(self) -> &'static str {
         match self {

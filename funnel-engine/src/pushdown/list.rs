@@ -39,7 +39,7 @@ pub(crate) async fn members_on_clickhouse(
 ) -> Result<Vec<Member>, PushdownError> {
     let question = Question::new(scope, definition)?;
     let statement = statement(&question, bar, after, limit);
-    let rows: Vec<Row> = statement.query(&super::client(store)).fetch_all().await?;
+    let rows: Vec<Row> = statement.query(&question.client(store)).fetch_all().await?;
     let of_session = definition.count == Count::Sessions;
     let time = |time: &u64| (*time != 0).then(|| at_ns(*time));
     let member = |row: Row| Member {

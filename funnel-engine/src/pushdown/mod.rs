@@ -30,7 +30,7 @@ mod ways;
 mod window_funnel;
 
 pub use accept::StatementKind;
-use clickhouse::Client;
+use clickhouse::{Client, error::Error};
 use event_store::{Scope, Store};
 pub use last_steps::{LastStep, last_steps};
 pub(crate) use list::members_on_clickhouse;
@@ -50,10 +50,28 @@ pub enum PushdownError {
     /// The definition has a part that is not pushed down; another backend may answer it.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
+    /// It takes more memory than a statement may have: some user started very often within a window.
+    #[error("the funnel is too much for the store; the columnar backend answers it: {0}")]
+    TooMuch(#[source] Error),
     /// ClickHouse refused or is away.
     #[error("the store did not answer the funnel: {0}")]
-    Store(#[from] clickhouse::error::Error),
+    Store(#[source] Error),
 }
+
+impl From<Error> for PushdownError {
+    fn from(error: Error) -> Self {
+        if matches!(&error, Error::BadResponse(text) if text.starts_with(OUT_OF_MEMORY)) {
+            Self::TooMuch(error)
+        } else {
+            Self::Store(error)
+        }
+    }
+}
+
+/// How the store begins to say so.
+const OUT_OF_MEMORY: &str = "Code: 241.";
+/// Most memory of one statement, bytes.
+const MEMORY_BYTES_MAX: u64 = 4 << 30;
 
 /// The store gives up after this.
 const SECONDS_MAX: u32 = 600;
@@ -70,7 +88,7 @@ pub async fn run_on_clickhouse(
     definition: &FunnelDefinition,
 ) -> Result<FunnelResult, PushdownError> {
     let question = Question::new(scope, definition)?;
-    let client = client(store);
+    let client = question.client(store);
     let buckets = question.buckets(&client).await?;
     let statements = question.statements(buckets.as_deref());
     let whole = statements.whole.query(&client);
@@ -137,11 +155,10 @@ pub fn explain_clickhouse(definition: &FunnelDefinition) -> Result<String, Defin
 /// A client with the settings that every statement here needs.
 fn client(store: &Store) -> Client {
     let settings = [
-        // Rows lie by tenant, user and time, so a subject is finished before the next begins.
-        ("optimize_aggregation_in_order", "1".to_owned()),
         // A `Distributed` table whose sharding key is made of the grouping's columns is grouped on its shards alone.
         ("optimize_skip_unused_shards", "1".to_owned()),
         ("optimize_distributed_group_by_sharding_key", "1".to_owned()),
+        ("max_memory_usage", MEMORY_BYTES_MAX.to_string()),
         ("max_query_size", STATEMENT_BYTES_MAX.to_string()),
         ("max_execution_time", SECONDS_MAX.to_string()),
     ];

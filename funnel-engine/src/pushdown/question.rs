@@ -3,7 +3,7 @@
 //! Owns: which stages are put together, and the buckets of a trend. Refuses: what the stages say.
 
 use clickhouse::Client;
-use event_store::Scope;
+use event_store::{Scope, Store};
 use serde::Deserialize;
 
 use super::{
@@ -58,6 +58,18 @@ impl<'a> Question<'a> {
 
     pub(super) const fn definition(&self) -> &'a FunnelDefinition {
         self.source.definition
+    }
+
+    /// A client with the settings that suit the statements.
+    pub(super) fn client(&self, store: &Store) -> Client {
+        let client = super::client(store);
+        // Rows lie by tenant, user and time, so a subject is finished before the next begins. Its blocks hold many
+        // subjects, though, and a fold per start copies their instants for every start.
+        if self.kind.is_linear() {
+            client.with_setting("optimize_aggregation_in_order", "1")
+        } else {
+            client
+        }
     }
 
     /// The attempt that counts of each subject: the columns `carry`, `level`, `times`, and `moves` for a trend.

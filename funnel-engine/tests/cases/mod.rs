@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use event_store::{ExchangeRow, Scope, Store, TenantId};
 use funnel_engine::{
-    AtHand, Bar, Event, FunnelDefinition, FunnelResult, HeapBuilder, HeapIndex, Member, Which,
-    members,
+    AtHand, Bar, Condition, Event, FunnelDefinition, FunnelResult, HeapBuilder, HeapIndex,
+    LastStep, Member, Which, last_steps, members,
 };
 use serde_json::Value;
 use weir_testing::exchange;
@@ -123,7 +123,7 @@ fn row(event: &Event) -> ExchangeRow {
     ExchangeRow {
         tenant_id: get("tenant"),
         session_id: get("session"),
-        trace_id: None,
+        trace_id: Some(trace(event)),
         status_code: get("status_code").map(|code| code.parse().unwrap()),
         duration_ns: event.properties["duration_ms"].as_u64().unwrap() * 1_000_000,
         route: get("route").or(usual.route),
@@ -143,8 +143,9 @@ pub(crate) async fn fill(store: &Store, seeds: &[u64], start_ns: i64) {
         .map(|event| row(&event))
         .collect();
     for (number, rows) in rows.chunks(ROWS).enumerate() {
+        // What comes again under the same name is dropped by the store.
         store
-            .insert_exchanges(rows, &format!("events {number}"))
+            .insert_exchanges(rows, &format!("events of {seeds:?} {number}"))
             .await
             .unwrap();
     }
@@ -196,8 +197,44 @@ pub(crate) fn heap(case: &Case) -> HeapIndex {
     builder.finish().unwrap()
 }
 
+/// A trace of its own for each kind of event at an instant.
+fn trace(event: &Event) -> String {
+    format!("{}-{}", event.at_ns, event.name)
+}
+
+/// The last session and trace of a member until they stopped, of the events that a step accepts.
+fn last_step(case: &Case, member: &Member) -> LastStep {
+    let definition = &case.definition;
+    let all_hold = |conditions: &[Condition], event: &Event| {
+        conditions.iter().all(|condition| condition.holds(event))
+    };
+    let from_to = definition
+        .time_range
+        .as_ref()
+        .map(|range| [range.from, range.to].map(|at| i64::try_from(at.as_nanosecond()).unwrap()));
+    let is_theirs = |event: &&Event| {
+        event.tenant() == member.tenant_id
+            && event.user.as_deref() == Some(&member.user_id)
+            && (member.session_id.is_none()
+                || event.property("session") == member.session_id.as_deref().map(Into::into))
+            && event.at_ns <= member.stopped_at_ns()
+            && from_to.is_none_or(|[from, to]| (from..to).contains(&event.at_ns))
+            && all_hold(&definition.conditions, event)
+            && definition.steps.iter().any(|step| {
+                step.event.accepts(&event.name) && all_hold(&step.all_conditions(), event)
+            })
+    };
+    let theirs: Vec<&Event> = case.events.iter().filter(is_theirs).collect();
+    let session = |event: &&Event| Some((event.at_ns, event.property("session")?.into_owned()));
+    let traces = theirs.iter().map(|event| (event.at_ns, trace(event)));
+    LastStep {
+        session_id: theirs.iter().filter_map(session).max().map(|last| last.1),
+        trace_id: traces.max().map(|last| last.1),
+    }
+}
+
 /// The lists of both backends are the same, page by page, and add up to the bars.
-pub(crate) async fn assert_lists(store: &Store, case: &Case, result: &FunnelResult) {
+pub(crate) async fn assert_lists(at_hand: &AtHand, case: &Case, result: &FunnelResult) {
     let index = heap(case);
     let (scope, definition) = (&case.scope, &case.definition);
     for step in &result.steps {
@@ -209,9 +246,8 @@ pub(crate) async fn assert_lists(store: &Store, case: &Case, result: &FunnelResu
             };
             let (mut paged, mut after) = (Vec::new(), None);
             loop {
-                let page = (after.as_ref(), 37);
-                let at_hand = AtHand::from(store.clone());
-                let mut page = members(&at_hand, scope, definition, bar, page, 1)
+                let page = (after.as_ref(), 80);
+                let mut page = members(at_hand, scope, definition, bar, page, 1)
                     .await
                     .unwrap();
                 paged.append(&mut page.members);
@@ -231,6 +267,11 @@ pub(crate) async fn assert_lists(store: &Store, case: &Case, result: &FunnelResu
                     case.seed
                 );
             }
+            let last = last_steps(&at_hand.store, scope, definition, &paged)
+                .await
+                .unwrap();
+            let expected: Vec<LastStep> = paged.iter().map(|one| last_step(case, one)).collect();
+            assert_eq!(last, expected, "seed {}, {bar:?}: {text}", case.seed);
             listed += paged.len() as u64;
         }
         assert_eq!(listed, step.count, "seed {}, step {}", case.seed, step.step);
