@@ -60,9 +60,10 @@ pub enum PushdownError {
 
 impl From<Error> for PushdownError {
     fn from(error: Error) -> Self {
-        match &error {
-            Error::BadResponse(text) if text.starts_with(OUT_OF_MEMORY) => Self::TooMuch(error),
-            _ => Self::Store(error),
+        if matches!(&error, Error::BadResponse(text) if text.starts_with(OUT_OF_MEMORY)) {
+            Self::TooMuch(error)
+        } else {
+            Self::Store(error)
         }
     }
 }
