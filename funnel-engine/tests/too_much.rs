@@ -1,7 +1,5 @@
 //! A bot whose attempts are too many for a statement is counted all the same.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::time::SystemTime;
 
 use event_store::Scope;
