@@ -74,6 +74,13 @@ pub struct TrendPoint {
     pub converted: u64,
 }
 
+impl TrendPoint {
+    /// The fraction that went on; none when nobody entered.
+    pub fn rate(&self) -> Option<f64> {
+        ratio(self.converted, self.entered)
+    }
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunnelResult {

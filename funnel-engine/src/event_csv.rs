@@ -1,7 +1,8 @@
 //! Events of a CSV file with a header line, one row at a time.
 //!
 //! Columns `user`, `ts`, `event`, `session` and `tenant`; all others are properties, and an empty field is not set.
-//! Refuses rows of another length than the header's, columns of the same name, and rows above [`LINE_BYTES_MAX`].
+//! Refuses rows of another length than the header's, columns of the same name, rows above [`LINE_BYTES_MAX`], and a file
+//! that ends inside a quoted field, which would have swallowed all rows after the open quote.
 
 use std::{
     collections::BTreeSet,
@@ -168,6 +169,7 @@ impl<R: Read> Rows<R> {
             input,
             read: 0,
             allowed: 0,
+            end: None,
         };
         let mut builder = ReaderBuilder::new();
         // Lengths are compared here, where the line is known.
@@ -196,6 +198,18 @@ impl<R: Read> Rows<R> {
         let own = breaks.count() + 1;
         self.line += passed.saturating_sub(own);
         self.next_line += passed.max(own);
+        if self.reader.get_ref().end.is_none() {
+            return Ok(more);
+        }
+        let last = self.record.iter().next_back().unwrap_or_default();
+        if self.record.len() == 1 && last == END.trim_ascii_start() {
+            self.record.clear();
+            return Ok(false);
+        }
+        if last.ends_with(END) {
+            let message = "a quote is open at the end of the file; close it in this row";
+            return Err(self.bad(message.to_owned()));
+        }
         Ok(more)
     }
 
@@ -227,12 +241,17 @@ impl<R: Read> Rows<R> {
 /// How the reader is told that a row has no end.
 const TOO_LONG: io::ErrorKind = io::ErrorKind::FileTooLarge;
 
-/// Counts what is read, and fails when one row would take more than allowed.
+/// Put behind the last byte: after a closed field it is a row of its own, in an open one a part of it.
+const END: &[u8] = b"\n\0end of file\0";
+
+/// Counts what is read, fails when one row would take more than allowed, and marks the end.
 #[derive(Debug)]
 struct Metered<R> {
     input: R,
     read: u64,
     allowed: u64,
+    /// What of the mark is still to be read; none before the end.
+    end: Option<&'static [u8]>,
 }
 
 impl<R: Read> Read for Metered<R> {
@@ -246,9 +265,14 @@ impl<R: Read> Read for Metered<R> {
                 ),
             ));
         }
-        let read = self.input.read(buffer)?;
-        self.read += read as u64;
-        Ok(read)
+        if self.end.is_none() {
+            let read = self.input.read(buffer)?;
+            self.read += read as u64;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+        }
+        self.end.get_or_insert(END).read(buffer)
     }
 }
 
@@ -330,6 +354,29 @@ mod tests {
         assert!(error.contains("line 3"), "{error}");
         assert!(error.contains("longer than 16 MiB"), "{error}");
         assert!(events.bytes_read() < LINE_BYTES_MAX as u64 + (1 << 20));
+    }
+
+    #[test]
+    fn a_file_that_ends_inside_quotes_is_refused_and_not_cut_short() {
+        for (text, line) in [
+            ("ts,event,a\n0,a,x\n0,\"b,y\n0,c,z\n", 3),
+            ("ts,event,a\n0,a,\"x\n0,b,y\n0,c,z", 2),
+            ("ts,\"event\n0,a\n", 1),
+        ] {
+            let error = read_csv(text.as_bytes()).unwrap_err().to_string();
+            let expected = format!("line {line}: a quote is open at the end of the file");
+            assert!(error.starts_with(&expected), "{text:?}: {error}");
+        }
+        for text in [
+            "ts,event\n0,a",
+            "ts,event\n0,\"a\"",
+            "ts,event\r\n0,\"a\"\r\n",
+            "ts,event\n0,\"a\n\"\n\n",
+        ] {
+            assert_eq!(read_csv(text.as_bytes()).unwrap().len(), 1, "{text:?}");
+            let bytewise = io::BufReader::with_capacity(1, text.as_bytes());
+            assert_eq!(read_csv(bytewise).unwrap().len(), 1, "{text:?}");
+        }
     }
 
     #[test]

@@ -28,13 +28,15 @@ pub(crate) struct IndexArgs {
 pub(crate) fn index(args: &IndexArgs) -> anyhow::Result<()> {
     let (index, rebuilt) = StoreIndex::open(&args.path)?;
     if let Some(reason) = rebuilt {
-        tracing::warn!(
-            reason,
-            "the index cannot be trusted and is built anew from the store"
-        );
+        tracing::warn!("the index cannot be trusted and is built anew from the store: {reason}");
     }
     if args.verify {
-        index.index().verify()?;
+        index.index().verify().with_context(|| {
+            format!(
+                "delete {} and run `funnel index` again",
+                args.path.display()
+            )
+        })?;
         return say(&index);
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;

@@ -5,6 +5,7 @@ mod explain;
 mod index;
 mod report;
 mod run;
+mod seen;
 mod table;
 
 use std::process::ExitCode;

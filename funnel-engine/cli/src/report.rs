@@ -26,8 +26,12 @@ pub(crate) struct ReportArgs {
 pub(crate) fn report(args: &ReportArgs) -> anyhow::Result<()> {
     let text = fs::read_to_string(&args.funnel)
         .with_context(|| format!("cannot read {}", args.funnel.display()))?;
-    let result: FunnelResult = serde_json::from_str(&text)
-        .with_context(|| format!("{} is no funnel result", args.funnel.display()))?;
+    let result: FunnelResult = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "{} is no funnel result: give what `funnel run --format json` prints",
+            args.funnel.display()
+        )
+    })?;
     let report = Report::new(&args.title, &args.period, &result);
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot create {}", args.out.display()))?;

@@ -11,7 +11,7 @@ use funnel_engine::{
 };
 use weir_settings::BadUsage;
 
-use crate::{events, table};
+use crate::{events, seen::Seen, table};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
 pub(crate) fn definition(path: &PathBuf) -> anyhow::Result<FunnelDefinition> {
     let json =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(FunnelDefinition::parse(&json)?)
+    FunnelDefinition::parse(&json).with_context(|| format!("in {}", path.display()))
 }
 
 fn tenant(args: &RunArgs) -> Result<Option<TenantId>, BadUsage> {
@@ -119,8 +119,10 @@ fn tenant(args: &RunArgs) -> Result<Option<TenantId>, BadUsage> {
         .transpose()
 }
 
+/// Hands every event of the file to `take`, and says what the definition names and none of them has.
 fn each_event(
     args: &RunArgs,
+    definition: &FunnelDefinition,
     take: &mut dyn FnMut(Event) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let path = args.events.as_ref().ok_or_else(|| {
@@ -128,12 +130,20 @@ fn each_event(
             "nothing to read: give --events FILE, or --clickhouse URL for the store".to_owned(),
         )
     })?;
-    events::read(path, tenant(args)?.as_ref(), take)
+    let mut seen = Seen::new(definition);
+    events::read(path, tenant(args)?.as_ref(), &mut |event| {
+        seen.look(&event);
+        take(event)
+    })?;
+    for remark in seen.remarks() {
+        tracing::warn!("{remark}");
+    }
+    Ok(())
 }
 
 fn columnar(args: &RunArgs, definition: &FunnelDefinition) -> anyhow::Result<FunnelResult> {
     let mut builder = HeapBuilder::new(definition);
-    each_event(args, &mut |event| Ok(builder.push(&event)?))?;
+    each_event(args, definition, &mut |event| Ok(builder.push(&event)?))?;
     Ok(builder.finish()?.answer(threads(args))?)
 }
 
@@ -146,7 +156,7 @@ fn threads(args: &RunArgs) -> usize {
 
 fn reference(args: &RunArgs, definition: &FunnelDefinition) -> anyhow::Result<FunnelResult> {
     let mut events = Vec::new();
-    each_event(args, &mut |event| {
+    each_event(args, definition, &mut |event| {
         events.push(event);
         Ok(())
     })?;

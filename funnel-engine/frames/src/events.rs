@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, fs::File, path::Path};
 
 use funnel_engine::{Event, EventParts, EventTime};
 use polars::prelude::{
-    AnyValue, Column as Series, DataFrame, ParquetReader, PolarsError, SerReader as _, TimeUnit,
+    AnyValue, Column as Series, DataFrame, DataType, ParquetReader, PolarsError, SerReader as _,
+    TimeUnit,
 };
 use serde_json::Value;
 
@@ -18,11 +19,21 @@ pub enum ParquetError {
     #[error("cannot open it")]
     Io(#[from] std::io::Error),
     /// It is no Parquet, or a damaged one.
-    #[error("it is no readable Parquet file: {0}")]
+    #[error("it is no readable Parquet file, or a part of one")]
     Parquet(#[from] PolarsError),
     /// A column that every event file has is not there.
     #[error("it has no column `{0}`; event files have `user`, `ts` and `event`")]
     NoColumn(&'static str),
+    /// A column of a type that holds no such thing.
+    #[error("column `{column}` is of type {kind}: write {expected}")]
+    Kind {
+        /// Which.
+        column: String,
+        /// Its type.
+        kind: String,
+        /// What to write instead.
+        expected: &'static str,
+    },
     /// A row that is no event.
     #[error("row {row}: {message}")]
     Row {
@@ -54,7 +65,36 @@ pub fn parquet_events(
             return Err(ParquetError::NoColumn(required));
         }
     }
+    for column in frame.columns() {
+        fits(column)?;
+    }
     Ok((0..frame.height()).map(move |row| event(&frame, row)))
+}
+
+/// Whether a column's type says what its name promises; what does not would be shown as something else.
+fn fits(column: &Series) -> Result<(), ParquetError> {
+    let kind = column.dtype();
+    let is_text = matches!(kind, DataType::String | DataType::Null);
+    let (is_right, expected) = match column.name().as_str() {
+        "ts" => (
+            is_text || kind.is_integer() || matches!(kind, DataType::Datetime(..)),
+            "a timestamp, RFC 3339 text or integer milliseconds",
+        ),
+        "user" | "session" | "tenant" => (is_text || kind.is_integer(), "text or integers"),
+        "event" | "properties" => (is_text, "text"),
+        _ => (
+            !kind.is_nested() && !matches!(kind, DataType::Binary),
+            "text, numbers or booleans, or JSON text in a column `properties`",
+        ),
+    };
+    if is_right {
+        return Ok(());
+    }
+    Err(ParquetError::Kind {
+        column: column.name().to_string(),
+        kind: kind.to_string(),
+        expected,
+    })
 }
 
 fn event(frame: &DataFrame, row: usize) -> Result<Event, ParquetError> {

@@ -4,14 +4,14 @@ use polars::prelude::{Column as Series, DataFrame, ParquetWriter, PlSmallStr};
 
 use crate::ParquetError;
 
-/// A column: a name and a value per row.
+/// A column: a name, and per row a value, which may be absent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Column {
     /// Text.
-    Text(&'static str, Vec<String>),
+    Text(&'static str, Vec<Option<String>>),
     /// Counts.
-    Count(&'static str, Vec<u64>),
-    /// Numbers, which may be absent.
+    Count(&'static str, Vec<Option<u64>>),
+    /// Numbers.
     Number(&'static str, Vec<Option<f64>>),
 }
 

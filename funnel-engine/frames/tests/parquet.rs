@@ -80,7 +80,7 @@ fn what_is_no_event_file_says_why() {
     assert!(error(&path).contains("no column `ts`"));
     write(&path, frame(Column::new("ts".into(), [1.5, 2.5])));
     assert!(
-        error(&path).starts_with("row 1: no usable `ts`"),
+        error(&path).starts_with("column `ts` is of type f64: write a timestamp"),
         "{}",
         error(&path)
     );

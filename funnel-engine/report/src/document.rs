@@ -1,6 +1,11 @@
 //! What a report says, before it looks like anything.
 
-use funnel_engine::{Bin, FunnelResult, percent};
+use funnel_engine::{Bin, FunnelResult, StepResult, TrendPoint, percent};
+
+use crate::{
+    figure::{Figure, grouped},
+    parts::ValueRow,
+};
 
 /// A report.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +22,12 @@ pub struct Report {
     pub p90_to_convert_s: Option<f64>,
     /// How long conversions took.
     pub histogram: Vec<Bin>,
+    /// The steps per value of the breakdown; empty without one.
+    pub breakdown: Vec<ValueRow>,
+    /// Values beyond the breakdown's limit.
+    pub breakdown_omitted: u64,
+    /// Who entered and who went on, over time; empty without a trend.
+    pub trend: Vec<TrendPoint>,
     /// Events looked at.
     pub events_scanned: u64,
 }
@@ -28,6 +39,8 @@ pub struct Row {
     pub step: usize,
     /// Its name.
     pub name: String,
+    /// Whether it may be skipped; rates and losses of the others go past it.
+    pub optional: bool,
     /// Who reached it.
     pub count: u64,
     /// Fraction of the previous step.
@@ -48,33 +61,28 @@ pub struct Row {
     pub errors: u64,
 }
 
-/// One figure of a row, for renderings that go through all of them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Figure {
-    /// Of people or attempts.
-    Count(u64),
-    /// Shown in percent.
-    Fraction(Option<f64>),
-    /// Shown with three decimals.
-    Seconds(Option<f64>),
-    /// Shown with one decimal.
-    Milliseconds(Option<f64>),
-}
-
-/// Names of the figures: for machines, and for people.
-pub(crate) const FIGURES: [(&str, &str); 9] = [
-    ("count", "Buyers"),
-    ("conversion_from_previous", "Of previous"),
-    ("conversion_from_start", "Of start"),
-    ("drop_off", "Drop-off"),
-    ("median_from_previous_s", "Median time"),
-    ("p90_from_previous_s", "90% within"),
-    ("latency_mean_ms", "Answered in"),
-    ("latency_p95_ms", "95% within"),
-    ("errors", "Failed"),
-];
-
 impl Row {
+    fn new(step: &StepResult) -> Self {
+        Self {
+            step: step.step,
+            name: step.name.clone(),
+            optional: step.optional,
+            count: step.count,
+            from_previous: step.conversion_from_previous,
+            from_start: step.conversion_from_start,
+            drop_off: step.drop_off,
+            median_s: step.time_from_previous_s.map(|timing| timing.median),
+            p90_s: step.time_from_previous_s.map(|timing| timing.p90),
+            latency_mean_ms: step.latency_ms.map(|latency| latency.mean),
+            latency_p95_ms: step.latency_ms.map(|latency| latency.p95),
+            errors: step.errors,
+        }
+    }
+
+    pub(crate) fn all(steps: &[StepResult]) -> Vec<Self> {
+        steps.iter().map(Self::new).collect()
+    }
+
     /// In the order of the figures' names.
     pub fn figures(&self) -> [Figure; 9] {
         [
@@ -91,79 +99,34 @@ impl Row {
     }
 }
 
-impl Figure {
-    /// With all digits; empty when absent.
-    pub fn in_full(self) -> String {
-        match self {
-            Self::Count(count) => count.to_string(),
-            Self::Fraction(value) | Self::Seconds(value) | Self::Milliseconds(value) => {
-                value.map_or_else(String::new, |value| value.to_string())
-            }
-        }
-    }
-
-    /// Rounded for people; `-` when absent.
-    pub fn shown(self) -> String {
-        let rounded = |value: Option<f64>, decimals: usize, unit: &str| {
-            value.map_or_else(
-                || "-".to_owned(),
-                |value| format!("{value:.decimals$} {unit}"),
-            )
-        };
-        match self {
-            Self::Count(count) => grouped(count),
-            Self::Fraction(fraction) => percent(fraction),
-            Self::Seconds(value) => rounded(value, 3, "s"),
-            Self::Milliseconds(value) => rounded(value, 1, "ms"),
-        }
-    }
-}
-
-/// A count with a comma between thousands.
-pub fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+/// The step at which somebody has converted: the last that may not be skipped.
+pub(crate) fn last_required(rows: &[Row]) -> Option<&Row> {
+    rows.iter().rfind(|row| !row.optional)
 }
 
 impl Report {
     /// From a result.
     pub fn new(title: &str, period: &str, result: &FunnelResult) -> Self {
-        let rows = result.steps.iter().map(|step| Row {
-            step: step.step,
-            name: step.name.clone(),
-            count: step.count,
-            from_previous: step.conversion_from_previous,
-            from_start: step.conversion_from_start,
-            drop_off: step.drop_off,
-            median_s: step.time_from_previous_s.map(|timing| timing.median),
-            p90_s: step.time_from_previous_s.map(|timing| timing.p90),
-            latency_mean_ms: step.latency_ms.map(|latency| latency.mean),
-            latency_p95_ms: step.latency_ms.map(|latency| latency.p95),
-            errors: step.errors,
-        });
         let whole = result.time_to_convert_s.as_ref();
         Self {
             title: title.to_owned(),
             period: period.to_owned(),
-            rows: rows.collect(),
+            rows: Row::all(&result.steps),
             median_to_convert_s: whole.map(|whole| whole.median),
             p90_to_convert_s: whole.map(|whole| whole.p90),
             histogram: whole.map_or_else(Vec::new, |whole| whole.histogram.clone()),
+            breakdown: result.breakdown.iter().map(ValueRow::new).collect(),
+            breakdown_omitted: result.breakdown_omitted,
+            trend: result.trend.clone(),
             events_scanned: result.events_scanned,
         }
     }
 
     /// The two steps between which most buyers are lost; none when nobody is.
     pub fn worst(&self) -> Option<(&Row, &Row)> {
-        let pairs = self.rows.iter().zip(self.rows.iter().skip(1));
-        pairs
+        let required = || self.rows.iter().filter(|row| !row.optional);
+        required()
+            .zip(required().skip(1))
             .max_by_key(|(from, _)| from.drop_off)
             .filter(|(from, _)| from.drop_off > 0)
     }
@@ -188,7 +151,7 @@ impl Report {
 
     /// Headline tiles: what, and how much.
     pub fn tiles(&self) -> [(&'static str, String); 4] {
-        let (first, last) = (self.rows.first(), self.rows.last());
+        let (first, last) = (self.rows.first(), last_required(&self.rows));
         let failed = self.rows.iter().map(|row| row.errors).sum();
         let seconds = Figure::Seconds(self.median_to_convert_s);
         [
@@ -211,9 +174,27 @@ impl Report {
 mod tests {
     use super::*;
 
+    fn report(steps: &[(&str, bool, u64, u64)]) -> Report {
+        let steps = (1..).zip(steps);
+        let steps = steps.map(|(step, (name, optional, count, drop_off))| {
+            serde_json::json!({"step": step, "name": name, "optional": optional, "count": count, "drop_off": drop_off,
+                "conversion_from_previous": 0.5, "conversion_from_start": 0.25, "time_from_previous_s": null})
+        });
+        let result = serde_json::json!({"steps": steps.collect::<Vec<_>>(), "time_to_convert_s": null,
+            "events_scanned": 1, "backend": "reference", "elapsed_ms": 1});
+        Report::new("x", "", &serde_json::from_value(result).unwrap())
+    }
+
     #[test]
-    fn thousands_are_grouped() {
-        let shown = [0, 999, 1_000, 12_480, 1_234_567].map(grouped);
-        assert_eq!(shown, ["0", "999", "1,000", "12,480", "1,234,567"]);
+    fn losses_and_conversion_go_past_steps_that_may_be_skipped() {
+        let report = report(&[
+            ("Cart", false, 8, 4),
+            ("Coupon", true, 1, 0),
+            ("Pay", false, 4, 0),
+            ("Praise", true, 2, 0),
+        ]);
+        assert!(report.finding().contains("between Cart and Pay: 4 of 8"));
+        let tiles = report.tiles();
+        assert_eq!(tiles[1], ("Buyers who converted", "4".to_owned()));
     }
 }

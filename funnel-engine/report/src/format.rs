@@ -1,6 +1,6 @@
 //! The forms a report comes in, by name, media type and rendering.
 
-use crate::{Report, ReportError, html, pdf, tables};
+use crate::{Report, ReportError, html, pdf, tables, xlsx};
 
 /// A form of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +67,7 @@ impl ReportFormat {
     pub fn render(self, report: &Report) -> Result<Vec<u8>, ReportError> {
         match self {
             Self::Pdf => pdf::to_pdf(report),
-            Self::Xlsx => tables::to_xlsx(report),
+            Self::Xlsx => xlsx::to_xlsx(report),
             Self::Html => Ok(html::to_html(report)?.into_bytes()),
             Self::Csv => tables::to_csv(report),
             Self::Parquet => tables::to_parquet(report),

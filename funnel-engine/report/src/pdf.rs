@@ -17,10 +17,21 @@ use typst_kit::fonts::{FontStore, embedded};
 use typst_layout::PagedDocument;
 use typst_pdf::PdfOptions;
 
-use crate::{Figure, Report, ReportError, chart, document::FIGURES};
+use crate::{
+    Figure, Report, ReportError, chart,
+    figure::FIGURES,
+    grouped,
+    parts::{TREND_COLUMNS, breakable, bucket_shown, cut, narrow, trend_figures},
+};
 
 /// Papers whose intermediate results are kept for the next one.
 const PAPERS_REMEMBERED: usize = 4;
+/// Values of the breakdown and buckets of the trend that are listed; setting a page takes some milliseconds, and nobody
+/// reads hundreds of them.
+const VALUES_LISTED: usize = 200;
+const BUCKETS_LISTED: usize = 400;
+/// Characters of the title and of the period below each page.
+const FOOT_SHOWN: usize = 30;
 const TEMPLATE: &str = include_str!("pdf.typ");
 
 static FONTS: LazyLock<FontStore> = LazyLock::new(|| {
@@ -48,7 +59,7 @@ pub(crate) fn to_pdf(report: &Report) -> Result<Vec<u8>, ReportError> {
 /// All that the template may see: its data and the charts. No files, no clock, no packages.
 struct Paper {
     main: Source,
-    files: [(&'static str, Bytes); 3],
+    files: [(&'static str, Bytes); 4],
 }
 
 impl Paper {
@@ -62,6 +73,7 @@ impl Paper {
                     Bytes::from_string(chart::funnel_svg(report)?),
                 ),
                 ("/times.svg", Bytes::from_string(chart::times_svg(report)?)),
+                ("/trend.svg", Bytes::from_string(chart::trend_svg(report)?)),
             ],
         })
     }
@@ -71,7 +83,7 @@ fn data(report: &Report) -> serde_json::Value {
     let cells = |of: &dyn Fn(Figure) -> String| -> Vec<Vec<String>> {
         let row = |row: &crate::Row| {
             let figures = row.figures().map(of);
-            [row.step.to_string(), row.name.clone()]
+            [row.step.to_string(), narrow(&row.name)]
                 .into_iter()
                 .chain(figures)
                 .collect()
@@ -79,9 +91,11 @@ fn data(report: &Report) -> serde_json::Value {
         report.rows.iter().map(row).collect()
     };
     json!({
-        "title": report.title,
-        "period": report.period,
-        "finding": report.finding(),
+        "title": breakable(&report.title),
+        "period": breakable(&report.period),
+        // The foot of a page is one line.
+        "foot": format!("{} · {}", cut(&report.title, FOOT_SHOWN), cut(&report.period, FOOT_SHOWN)),
+        "finding": breakable(&report.finding()),
         "tiles": report.tiles(),
         "columns": FIGURES.map(|(_, label)| label),
         "names": FIGURES.map(|(name, _)| name),
@@ -90,7 +104,63 @@ fn data(report: &Report) -> serde_json::Value {
         "has_times": !report.histogram.is_empty(),
         "p90": Figure::Seconds(report.p90_to_convert_s).shown(),
         "median": Figure::Seconds(report.median_to_convert_s).shown(),
-        "events": crate::grouped(report.events_scanned),
+        "events": grouped(report.events_scanned),
+        "breakdown": breakdown(report),
+        "trend": trend(report),
+    })
+}
+
+/// Its tables, each with the cells of all rows; none without a breakdown.
+fn breakdown(report: &Report) -> serde_json::Value {
+    let listed = report.breakdown.get(..VALUES_LISTED);
+    let values = listed.unwrap_or(&report.breakdown);
+    let tables = report.value_tables().into_iter().map(|table| {
+        let rows = values.iter().map(|value| {
+            let figures = table.figures(value).into_iter().map(Figure::shown);
+            let name = narrow(&value.shown());
+            std::iter::once(name).chain(figures).collect::<Vec<_>>()
+        });
+        let columns = table.columns(report);
+        let columns: Vec<String> = columns.iter().map(|column| narrow(column)).collect();
+        json!({ "columns": columns, "rows": rows.collect::<Vec<_>>() })
+    });
+    let all = report.breakdown.len();
+    let cut = (all > VALUES_LISTED).then(|| {
+        format!(
+            "Of these {}, paper lists the first {VALUES_LISTED}; the other files have all of them.",
+            grouped(all as u64)
+        )
+    });
+    let note = [report.breakdown_note(), cut.unwrap_or_default()].join(" ");
+    json!({
+        "is_there": !values.is_empty(),
+        "note": note,
+        "tables": tables.collect::<Vec<_>>(),
+    })
+}
+
+/// Its latest buckets; the chart has all.
+fn trend(report: &Report) -> serde_json::Value {
+    let all = report.trend.len();
+    let skipped = all.saturating_sub(BUCKETS_LISTED);
+    let rows = report.trend.iter().skip(skipped).map(|point| {
+        let figures = trend_figures(point).map(Figure::shown);
+        std::iter::once(bucket_shown(&point.bucket))
+            .chain(figures)
+            .collect::<Vec<_>>()
+    });
+    let cut = (skipped > 0).then(|| {
+        format!(
+            "The chart shows all {} buckets, the table the latest {BUCKETS_LISTED}; the other files have all of them.",
+            grouped(all as u64)
+        )
+    });
+    let note = [report.trend_note(), cut.unwrap_or_default()].join(" ");
+    json!({
+        "is_there": all > 0,
+        "note": note,
+        "columns": TREND_COLUMNS,
+        "rows": rows.collect::<Vec<_>>(),
     })
 }
 

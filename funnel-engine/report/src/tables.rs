@@ -1,131 +1,160 @@
-//! The report as tables: CSV and Parquet with every digit, XLSX with a native chart.
+//! The report as one long table, for programs: CSV and Parquet with every digit.
+//!
+//! The first rows are the steps, with the columns that have always been there. Rows of the breakdown repeat those
+//! columns per value, rows of the trend have columns of their own; `section` tells them apart. The columns are the same
+//! for every report, also where they stay empty.
 
+use funnel_engine::TrendPoint;
 use funnel_frames::Column;
-use rust_xlsxwriter::{Chart, ChartType, Format, Workbook};
 
-use crate::{Figure, Report, ReportError, document::FIGURES};
+use crate::{
+    Figure, Report, ReportError, Row,
+    figure::FIGURES,
+    parts::{ValueRow, trend_figures},
+};
 
-/// CSV, one line per step; fractions in full, absent values empty.
+/// What a row is about.
+enum Line<'a> {
+    Step(&'a Row),
+    Value(&'a ValueRow, &'a Row),
+    Bucket(&'a TrendPoint),
+}
+
+/// What stands in a column.
+enum Cell {
+    Text(Option<String>),
+    Figure(Option<Figure>),
+}
+
+const TREND: [&str; 3] = ["entered", "converted", "conversion"];
+
+impl Line<'_> {
+    fn step(&self) -> Option<&Row> {
+        match self {
+            Self::Step(row) | Self::Value(_, row) => Some(row),
+            Self::Bucket(_) => None,
+        }
+    }
+
+    /// In the order of [`columns`].
+    fn cells(&self, report: &Report) -> Vec<Cell> {
+        let (section, value, bucket) = match self {
+            Self::Step(_) => ("steps", None, None),
+            Self::Value(value, _) => ("breakdown", Some(value.value.clone()), None),
+            Self::Bucket(point) => ("trend", None, Some(point)),
+        };
+        let step = self.step();
+        let number = step.map(|row| Figure::Count(row.step as u64));
+        let mut cells = vec![
+            Cell::Figure(number),
+            Cell::Text(step.map(|row| row.name.clone())),
+        ];
+        let figures = step.map(Row::figures);
+        cells.extend((0..FIGURES.len()).map(|index| {
+            let figure = figures.and_then(|figures| figures.get(index).copied());
+            Cell::Figure(figure)
+        }));
+        let omitted = value
+            .is_some()
+            .then_some(Figure::Count(report.breakdown_omitted));
+        cells.extend([
+            Cell::Text(Some(section.to_owned())),
+            Cell::Text(value),
+            Cell::Figure(omitted),
+            Cell::Text(bucket.map(|point| point.bucket.clone())),
+        ]);
+        let figures = bucket.map(|point| trend_figures(point));
+        cells.extend((0..TREND.len()).map(|index| {
+            let figure = figures.and_then(|figures| figures.get(index).copied());
+            Cell::Figure(figure)
+        }));
+        cells
+    }
+}
+
+fn lines(report: &Report) -> impl Iterator<Item = Line<'_>> {
+    let values = report.breakdown.iter();
+    let values = values.flat_map(|value| value.rows.iter().map(|row| Line::Value(value, row)));
+    let steps = report.rows.iter().map(Line::Step);
+    steps
+        .chain(values)
+        .chain(report.trend.iter().map(Line::Bucket))
+}
+
+/// What stands in a column in every row.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Count,
+    Number,
+}
+
+fn columns() -> impl Iterator<Item = (&'static str, Kind)> {
+    let figures = FIGURES.into_iter().map(|(name, _)| {
+        let is_count = matches!(name, "count" | "drop_off" | "errors");
+        (name, if is_count { Kind::Count } else { Kind::Number })
+    });
+    let [entered, converted, conversion] = TREND;
+    [("step", Kind::Count), ("name", Kind::Text)]
+        .into_iter()
+        .chain(figures)
+        .chain([
+            ("section", Kind::Text),
+            ("value", Kind::Text),
+            ("values_omitted", Kind::Count),
+            ("bucket", Kind::Text),
+            (entered, Kind::Count),
+            (converted, Kind::Count),
+            (conversion, Kind::Number),
+        ])
+}
+
+/// CSV; fractions in full, absent values empty.
 pub(crate) fn to_csv(report: &Report) -> Result<Vec<u8>, ReportError> {
     let mut out = csv::Writer::from_writer(Vec::new());
-    out.write_record(columns())?;
-    for row in &report.rows {
-        let figures = row.figures().map(Figure::in_full);
-        let fields = [row.step.to_string(), row.name.clone()];
-        out.write_record(fields.iter().chain(&figures))?;
+    out.write_record(columns().map(|(name, _)| name))?;
+    for line in lines(report) {
+        let cells = line.cells(report).into_iter();
+        out.write_record(cells.map(|cell| match cell {
+            Cell::Text(text) => text.unwrap_or_default(),
+            Cell::Figure(figure) => figure.map_or_else(String::new, Figure::in_full),
+        }))?;
     }
     out.into_inner().map_err(|error| {
         ReportError::Csv(csv::Error::from(std::io::Error::other(error.to_string())))
     })
 }
 
-/// Parquet, one row per step, columns as in CSV.
+/// Parquet; the same rows and columns.
 pub(crate) fn to_parquet(report: &Report) -> Result<Vec<u8>, ReportError> {
-    let steps = report.rows.iter().map(|row| row.step as u64);
-    let names = report.rows.iter().map(|row| row.name.clone());
-    let mut table = vec![
-        Column::Count("step", steps.collect()),
-        Column::Text("name", names.collect()),
-    ];
-    for (index, (name, _)) in FIGURES.into_iter().enumerate() {
-        let figures: Vec<Figure> = report
-            .rows
-            .iter()
-            .filter_map(|row| row.figures().get(index).copied())
-            .collect();
-        let counts: Vec<u64> = figures
-            .iter()
-            .filter_map(|figure| match figure {
-                Figure::Count(count) => Some(*count),
-                Figure::Fraction(_) | Figure::Seconds(_) | Figure::Milliseconds(_) => None,
-            })
-            .collect();
-        let is_count = counts.len() == figures.len();
-        let number = |figure: Figure| match figure {
-            Figure::Count(_) => None,
-            Figure::Fraction(value) | Figure::Seconds(value) | Figure::Milliseconds(value) => value,
-        };
-        table.push(if is_count {
-            Column::Count(name, counts)
-        } else {
-            Column::Number(name, figures.into_iter().map(number).collect())
-        });
+    let mut table: Vec<Column> = columns()
+        .map(|(name, kind)| match kind {
+            Kind::Text => Column::Text(name, Vec::new()),
+            Kind::Count => Column::Count(name, Vec::new()),
+            Kind::Number => Column::Number(name, Vec::new()),
+        })
+        .collect();
+    for line in lines(report) {
+        for (column, cell) in table.iter_mut().zip(line.cells(report)) {
+            push(column, cell);
+        }
     }
     Ok(funnel_frames::to_parquet(table)?)
 }
 
-/// XLSX: the table on the first sheet, a native bar chart beside it, times to convert on the second.
-pub(crate) fn to_xlsx(report: &Report) -> Result<Vec<u8>, ReportError> {
-    let mut workbook = Workbook::new();
-    let bold = Format::new().set_bold();
-    let sheet = workbook.add_worksheet();
-    sheet.set_name("Funnel")?;
-    sheet.write_with_format(0, 0, &report.title, &bold)?;
-    sheet.write(1, 0, &report.period)?;
-    sheet.write(2, 0, report.finding())?;
-    for (column, name) in (0_u16..).zip(columns()) {
-        sheet.write_with_format(4, column, name, &bold)?;
-        sheet.set_column_width(column, if column == 1 { 20 } else { 14 })?;
-    }
-    sheet.set_freeze_panes(5, 2)?;
-    let mut line = 5;
-    for row in &report.rows {
-        sheet.write(line, 0, row.step as u64)?;
-        sheet.write(line, 1, &row.name)?;
-        for (column, figure) in (2_u16..).zip(row.figures()) {
-            let (value, format) = match figure {
-                Figure::Count(count) => {
-                    sheet.write(line, column, count)?;
-                    continue;
-                }
-                Figure::Fraction(value) => (value, "0.0%"),
-                Figure::Seconds(value) => (value, "0.000"),
-                Figure::Milliseconds(value) => (value, "0.0"),
-            };
-            if let Some(value) = value {
-                let format = Format::new().set_num_format(format);
-                sheet.write_with_format(line, column, value, &format)?;
+fn push(column: &mut Column, cell: Cell) {
+    let figure = match cell {
+        Cell::Text(text) => {
+            if let Column::Text(_, values) = column {
+                values.push(text);
             }
+            return;
         }
-        line += 1;
+        Cell::Figure(figure) => figure,
+    };
+    match column {
+        Column::Text(..) => {}
+        Column::Count(_, values) => values.push(figure.and_then(Figure::count)),
+        Column::Number(_, values) => values.push(figure.and_then(Figure::number)),
     }
-    let last = line.saturating_sub(1);
-    sheet.insert_chart(
-        line + 2,
-        0,
-        &column_chart(&report.title, "Funnel", (5, last), (1, 2)),
-    )?;
-    let times = workbook.add_worksheet();
-    times.set_name("Time to convert")?;
-    times.write_with_format(0, 0, "from_s", &bold)?;
-    times.write_with_format(0, 1, "count", &bold)?;
-    let mut line = 1;
-    for bin in &report.histogram {
-        times.write(line, 0, bin.from)?;
-        times.write(line, 1, bin.count)?;
-        line += 1;
-    }
-    if line > 1 {
-        let chart = column_chart("Time to convert", "Time to convert", (1, line - 1), (0, 1));
-        times.insert_chart(1, 3, &chart)?;
-    }
-    Ok(workbook.save_to_buffer()?)
-}
-
-fn column_chart(title: &str, sheet: &str, rows: (u32, u32), columns: (u16, u16)) -> Chart {
-    let mut chart = Chart::new(ChartType::Column);
-    chart
-        .add_series()
-        .set_name("Buyers")
-        .set_categories((sheet, rows.0, columns.0, rows.1, columns.0))
-        .set_values((sheet, rows.0, columns.1, rows.1, columns.1))
-        .set_gap(40);
-    chart.title().set_name(title);
-    chart.legend().set_hidden();
-    chart
-}
-
-fn columns() -> impl Iterator<Item = &'static str> {
-    let figures = FIGURES.into_iter().map(|(name, _)| name);
-    ["step", "name"].into_iter().chain(figures)
 }

@@ -1,7 +1,10 @@
 //! An index in memory, built event by event: for event files, and for tests that hold the whole columnar way against
 //! the reference. Of properties it keeps those that a definition looks at.
 
-use std::{collections::BTreeMap, collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, TryReserveError},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
@@ -12,7 +15,7 @@ use crate::{
     event::Event,
     index::{
         EventRow, PropertiesError, PropertyBuilder, PropertyColumn, PropertyFile, Segment,
-        SegmentError, build,
+        SegmentError, VALUES_MAX, build,
     },
     service::{ServiceTally, StepService},
 };
@@ -83,9 +86,34 @@ pub enum HeapError {
     /// More events than a segment can hold.
     #[error("the events do not fit into memory as columns: {0}")]
     Segment(#[from] SegmentError),
-    /// A property with too many values.
+    /// A property of which a file has more values than a column can hold.
+    #[error(
+        "property `{property}` has more than {} different values: leave it out of the definition, or load the events \
+         into the store and answer there",
+        VALUES_MAX
+    )]
+    Values {
+        /// Which property.
+        property: String,
+    },
+    /// The system gives no more memory.
+    #[error(
+        "there is no memory for more than {events} events: give a file with fewer, or load them into the store"
+    )]
+    Memory {
+        /// How many there are so far.
+        events: usize,
+        /// What the system says.
+        source: TryReserveError,
+    },
+    /// A column that cannot be made.
     #[error(transparent)]
     Properties(#[from] PropertiesError),
+}
+
+fn room<T>(list: &mut Vec<T>, more: usize, events: usize) -> Result<(), HeapError> {
+    list.try_reserve(more)
+        .map_err(|source| HeapError::Memory { events, source })
 }
 
 impl HeapBuilder {
@@ -104,7 +132,7 @@ impl HeapBuilder {
     /// Takes an event in.
     ///
     /// # Errors
-    /// [`HeapError::Names`].
+    /// [`HeapError::Names`], [`HeapError::Values`], [`HeapError::Memory`].
     pub fn push(&mut self, event: &Event) -> Result<(), HeapError> {
         self.service.push(event);
         let tenant = event.tenant();
@@ -124,12 +152,20 @@ impl HeapBuilder {
             .ok()
             .filter(|name| *name < u16::MAX)
             .ok_or(HeapError::Names)?;
+        let events = collected.rows.len();
+        room(&mut collected.rows, 1, events)?;
+        room(&mut collected.cells, self.wanted.len(), events)?;
         collected
             .rows
             .push(EventRow::new(number, event.at_ns, name));
         for (property, values) in self.wanted.iter().zip(&mut self.values) {
             let value = event.property(property);
             let cell = value.map_or(0, |value| values.number(&value) + 1);
+            if values.list.len() > VALUES_MAX {
+                return Err(HeapError::Values {
+                    property: property.clone(),
+                });
+            }
             collected.cells.push(cell);
         }
         Ok(())
@@ -148,7 +184,10 @@ impl HeapBuilder {
             tenants,
         } = self;
         let finish = |(tenant, collected): (String, Collected)| -> Result<HeapTenant, HeapError> {
-            let mut sorted = collected.rows.clone();
+            let mut sorted = Vec::new();
+            let events = collected.rows.len();
+            room(&mut sorted, events, events)?;
+            sorted.extend_from_slice(&collected.rows);
             let mut segment = Segment::from_bytes(build(&mut sorted, Vec::new())?)?;
             drop(sorted);
             let mut columns = Vec::new();

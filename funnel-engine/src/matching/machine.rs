@@ -6,7 +6,7 @@
 //!
 //! Cost: per instant O(1), plus the steps that its events can fill, plus a matching where events compete.
 
-use crate::matching::bits::{PerStep, has, members, only};
+use crate::matching::bits::{PerStep, first, has, members, only};
 use crate::matching::instants::{Instant, Rules, Tie};
 use crate::matching::skips::Concern;
 use crate::matching::standing::Standing;
@@ -72,6 +72,17 @@ impl<S: Standing<M>, M: Memory> Machine<S, M> {
     /// `kills` are the steps at which ways may still be tainted.
     pub(super) fn is_spent(&self, kills: u64) -> bool {
         self.standing.occupied() == 0 && self.recorded & kills == 0
+    }
+
+    /// The steps at which ways stand.
+    pub(super) fn occupied(&self) -> u64 {
+        self.standing.occupied()
+    }
+
+    /// Forgets the ways that stand or end below a step.
+    pub(super) fn forget_below(&mut self, step: usize) {
+        self.standing.leave(first(step));
+        self.recorded &= !first(step);
     }
 
     /// What an instant must do to change anything. `clean` as in [`Self::step`].

@@ -13,6 +13,7 @@
 //! | `window_funnel` | clickhouse | O(events) |
 
 mod bits;
+mod cycles;
 mod instants;
 mod machine;
 pub mod newest;

@@ -3,12 +3,15 @@
 //! Owns: the subject's result by the rules of attempts: how far it got, by which start, and the times of that attempt.
 //! Refuses: totals, which end attempts early.
 //!
-//! Cost: without attempts wanted, the level and the start come from passes over all starts at once, so a subject costs
-//! O(events); only where the level reached can itself be tainted are starts taken in groups that share their last
-//! taint, each costing the events of its window. With attempts wanted every start is followed until nothing can change
-//! for it any more, at worst to the end of its window.
+//! Cost: without attempts wanted, the level and the start come from passes over all starts at once, and one start is
+//! followed for its times: O(events). Where ways at the level reached can be tainted, starts are taken in groups that
+//! share their last taint; groups overlap by a window at most, and by nothing if every exclusion spans all steps below.
+//! With attempts wanted every start is followed until nothing can change for it, but in long subjects only from one
+//! instant that matters to the next, and never twice through the same cycle of taints: about O(starts x steps). Not so
+//! with limited gaps, where a start costs the events as long as some gap allows another step, at worst its whole window.
 
-use crate::matching::bits::{first, has, highest, only};
+use crate::matching::bits::{above, first, has, highest, only};
+use crate::matching::cycles::{Alone, Cycles};
 use crate::matching::instants::{Instants, Rules};
 use crate::matching::machine::Machine;
 use crate::matching::out::Out;
@@ -33,6 +36,7 @@ pub(super) struct Ordered<N: Standing<Newest> + Default, E: Standing<Earliest> +
     /// When ways at the level reached are tainted, and whether no way at all survives that.
     kills: Vec<(i64, bool)>,
     pub(super) skips: Skips,
+    cycles: Cycles,
 }
 
 /// Which starts a pass takes, and how far it goes.
@@ -96,6 +100,7 @@ impl<N: Standing<Newest> + Default, E: Standing<Earliest> + Default> Ordered<N, 
     // Every attempt by its start; the chosen one is found among them.
     fn judge_each(&mut self, rules: &Rules, out: &mut Out<'_>) {
         self.skips.fill(&self.instants.list);
+        self.cycles.clear();
         let mut furthest = None;
         let mut next = self.instants.start_from(0);
         while let Some(index) = next {
@@ -140,6 +145,7 @@ impl<N: Standing<Newest> + Default, E: Standing<Earliest> + Default> Ordered<N, 
         let kills = self.instants.kills;
         // What is reached at a step where nothing taints is final.
         let sure = goal.map_or(rules.last, only) & !kills;
+        self.cycles.begin();
         self.earliest.clear(rules, true);
         let mut place = index;
         while let Some(instant) = self.instants.within_window(rules, index, place) {
@@ -148,10 +154,52 @@ impl<N: Standing<Newest> + Default, E: Standing<Earliest> + Default> Ordered<N, 
             if self.earliest.recorded & sure != 0 || self.earliest.is_spent(kills) {
                 break;
             }
+            place = self.jump(rules, index, place, goal);
             place = self
                 .skips
                 .next(place + 1, self.earliest.concern(rules, true));
         }
+    }
+
+    // In a long subject: a place after which the way goes on just as after this one.
+    fn jump(&mut self, rules: &Rules, start: usize, place: usize, goal: Option<usize>) -> usize {
+        let kills = self.instants.kills;
+        let simple = E::ONE_PER_STEP && rules.optional == 0 && !rules.strict;
+        if !simple || kills == 0 || !self.skips.are_usable() {
+            return place;
+        }
+        let list = self.instants.list.as_slice();
+        let (Some(begin), Some(here)) = (list.get(start), list.get(place)) else {
+            return place;
+        };
+        let occupied = self.earliest.occupied();
+        let (Some(goal), Some(floor)) = (goal, highest(occupied & !kills)) else {
+            return place;
+        };
+        // A way that stands where nothing taints is better than any that comes there later.
+        self.earliest.forget_below(floor);
+        let higher = above(floor) & first(goal + 1);
+        let sure = higher & !kills;
+        let beyond = sure & sure.wrapping_neg();
+        let span = if beyond == 0 {
+            higher
+        } else {
+            higher & (beyond - 1)
+        };
+        if here.kill == 0 || occupied & above(floor) != 0 || span == 0 {
+            return place;
+        }
+        let end = begin.at.saturating_add(rules.window);
+        self.cycles.jump(
+            list,
+            Alone {
+                floor,
+                span,
+                beyond,
+            },
+            place,
+            end,
+        )
     }
 
     // All starts at once.

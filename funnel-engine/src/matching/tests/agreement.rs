@@ -125,6 +125,45 @@ fn queues_agree(shape: &Shape, marks: &[Mark]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+fn tainting_kind(steps: usize) -> impl Strategy<Value = Kind> {
+    (0..2 * steps, 0_u64..9, 0_u64..4).prop_map(move |(step, excludes, rare)| {
+        let fills = 1 << if step < steps { step } else { step / 3 };
+        match excludes {
+            1..=3 => Kind {
+                fills: if rare == 0 { fills } else { 0 },
+                excludes,
+            },
+            _ => Kind { fills, excludes: 0 },
+        }
+    })
+}
+
+/// Starts, the lower steps and taints again and again.
+fn taint_cases() -> impl Strategy<Value = (Shape, Vec<Mark>)> {
+    let order = prop_oneof![4 => Just(Order::Ordered), 1 => Just(Order::Strict)];
+    (order, 3_usize..=5, 3_i64..40, 0_u64..8).prop_flat_map(
+        |(order, steps, window_ns, optional)| {
+            let mark =
+                (0_i64..40, tainting_kind(steps)).prop_map(|(at_ns, kind)| Mark { at_ns, kind });
+            let marks = prop::collection::vec(mark, 6..=15);
+            (exclusions(order, steps), marks).prop_map(move |(exclusions, mut marks)| {
+                let mut shape = shape(order, Count::Users, steps, window_ns);
+                let known = (1 << exclusions.len()) - 1;
+                for mark in &mut marks {
+                    mark.kind.excludes &= known;
+                }
+                marks.sort_by_key(|mark| mark.at_ns);
+                shape.exclusions = exclusions;
+                if optional < 2 {
+                    shape.optional = 1 << (optional + 1);
+                }
+                marks.retain(|mark| shape.wants(mark.kind));
+                (shape, marks)
+            })
+        },
+    )
+}
+
 /// A long subject: enough events for the shortcuts, few enough in a window for the oracle.
 fn long_cases(window_ns: impl Strategy<Value = i64>) -> impl Strategy<Value = (Shape, Vec<Mark>)> {
     let order = prop_oneof![3 => Just(Order::Ordered), 1 => Just(Order::Strict), 1 => Just(Order::Unordered)];
@@ -195,6 +234,11 @@ proptest! {
 
     #[test]
     fn window_funnel_agrees_with_the_oracle((shape, marks) in cases(Just(Order::Clickhouse), Just(Count::Users))) {
+        agrees(&shape, &marks)?;
+    }
+
+    #[test]
+    fn repeated_taints_agree_with_the_oracle((shape, marks) in taint_cases()) {
         agrees(&shape, &marks)?;
     }
 
