@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use event_store::Scope;
-use funnel_engine::{Bar, FunnelDefinition, PushdownError, Which, ask, members, run_on_clickhouse};
+use funnel_engine::{
+    AtHand, Bar, FunnelDefinition, PushdownError, Which, ask, members, run_on_clickhouse,
+};
 use weir_testing::{TestStore, exchange};
 
 /// Events of the bot: half of them start an attempt.
@@ -33,7 +35,8 @@ async fn what_is_too_much_for_the_store_is_answered_over_columns() {
         matches!(pushed, Err(PushdownError::TooMuch(_))),
         "{pushed:?}"
     );
-    let answered = ask(store, scope, &definition, 2).await.unwrap();
+    let at_hand = AtHand::from(store.clone());
+    let answered = ask(&at_hand, scope, &definition, 2).await.unwrap();
     let counts: Vec<u64> = answered.steps.iter().map(|step| step.count).collect();
     assert_eq!(
         (counts, answered.backend.as_str()),
@@ -43,7 +46,7 @@ async fn what_is_too_much_for_the_store_is_answered_over_columns() {
         step: 2,
         which: Which::Converted,
     };
-    let page = members(store, scope, &definition, bar, (None, 5), 2).await;
+    let page = members(&at_hand, scope, &definition, bar, (None, 5), 2).await;
     let users: Vec<String> = page
         .unwrap()
         .members

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{binary, build};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     shell::{output_of, say},
 };
 
-pub(super) fn run(events: u64) -> anyhow::Result<Value> {
+pub(super) fn run(events: u64, only_few: bool) -> anyhow::Result<Value> {
     build(&["event-store", "bench-peers"])?;
     let folder = Folder::create()?;
     let address = format!("127.0.0.1:{}", ports::free_row(1)?);
@@ -35,68 +35,91 @@ pub(super) fn run(events: u64) -> anyhow::Result<Value> {
     store.wait_for(&address, Duration::from_mins(1))?;
     let (url, index) = (format!("http://{address}"), folder.path().join("index"));
     let program = binary("bench-peers")?;
-    let text = output_of(
-        &program.to_string_lossy(),
-        &[
-            "funnel",
-            "--clickhouse",
-            &url,
-            "--path",
-            &index.to_string_lossy(),
-            "--events",
-            &events.to_string(),
-        ],
-    );
-    store.end()?;
-    let mut figures: Value = serde_json::from_str(&text.context("asking failed")?)?;
-    tell(&figures)?;
-    if let Some(figures) = figures.as_object_mut() {
-        figures.insert(
-            "baseline".to_owned(),
-            json!("windowFunnel of the embedded engine over the same rows"),
-        );
+    let (index, events) = (index.to_string_lossy(), events.to_string());
+    let mut arguments = vec![
+        "funnel",
+        "--clickhouse",
+        &url,
+        "--path",
+        &index,
+        "--events",
+        &events,
+    ];
+    if only_few {
+        arguments.push("--only-few");
     }
+    let text = output_of(&program.to_string_lossy(), &arguments);
+    store.end()?;
+    let figures: Value = serde_json::from_str(&text.context("asking failed")?)?;
+    tell(&figures)?;
     Ok(figures)
 }
 
 fn tell(figures: &Value) -> anyhow::Result<()> {
-    let number = |name: &str| {
-        figures
-            .get(name)
-            .and_then(Value::as_f64)
-            .context("a figure is missing")
+    let number = |path: &str| {
+        let found = figures.pointer(path).and_then(Value::as_f64);
+        found.with_context(|| format!("the figure {path} is missing"))
     };
-    let held = number("events")?;
+    let (held, rows) = (number("/events")?, number("/tail/rows")?);
     ensure!(
-        (number("rows")? - held).abs() < 1.0,
+        (rows - held).abs() < 1.0,
         "the index does not hold what was read"
     );
     say(&format!(
-        "tail and index  {:.0} events/s (goal: 1,000,000), {:.2} bytes/event with user ids (goal: 6)",
-        held / number("seconds_to_fill")?,
-        number("bytes")? / held
+        "tail and index  {:.0} events/s (goal: 1,000,000), {:.2} bytes/event with user ids (goal: 6), peak RSS {:.0} MiB",
+        rows / number("/tail/seconds")?,
+        number("/bytes")? / held,
+        number("/peak_rss_kib")? / 1024.0
     ));
-    say("tenant definition                   one thread     all cores  windowFunnel   ratio");
-    let asked = figures
-        .get("asked")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    for line in &asked {
-        let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
-        let cell = |name: &str, unit: &str| {
-            let number = line.get(name).and_then(Value::as_f64);
-            number.map_or_else(|| "-".to_owned(), |number| format!("{number:.3}{unit}"))
-        };
+    say(
+        "shop       events  users     definition                          one thread   all cores    baseline   ratio  goal",
+    );
+    for line in lines(figures, "/asked")
+        .iter()
+        .chain(lines(figures, "/growth"))
+    {
         say(&format!(
-            "{:<6} {:<25} {:>13} {:>13} {:>13} {:>7}",
-            text("tenant"),
-            text("definition"),
-            cell("seconds_one_thread", " s"),
-            cell("seconds", " s"),
-            cell("baseline_seconds", " s"),
-            cell("ratio", "")
+            "{:<10} {:>6.1}M {:>5.2}M    {:<34} {:>11} {:>11} {:>11} {:>7} {:>5}",
+            text(line, "shop"),
+            millions(line, "events"),
+            millions(line, "users"),
+            text(line, "definition"),
+            cell(line, "seconds_one_thread", 3, " s"),
+            cell(line, "seconds", 3, " s"),
+            cell(line, "baseline_seconds", 3, " s"),
+            cell(line, "ratio", 1, ""),
+            cell(line, "goal", 0, ""),
+        ));
+    }
+    for line in lines(figures, "/lists") {
+        say(&format!(
+            "first page of who dropped at step {} of {:<5} found in {}, with session and trace in {} (goal: 0.2 s)",
+            cell(line, "step", 0, ""),
+            text(line, "shop"),
+            cell(line, "seconds_to_find", 3, " s"),
+            cell(line, "seconds", 3, " s"),
         ));
     }
     Ok(())
+}
+
+fn lines<'a>(figures: &'a Value, path: &str) -> &'a [Value] {
+    let lines = figures.pointer(path).and_then(Value::as_array);
+    lines.map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(line: &'a Value, name: &str) -> &'a str {
+    line.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn millions(line: &Value, name: &str) -> f64 {
+    line.get(name).and_then(Value::as_f64).unwrap_or_default() / 1e6
+}
+
+fn cell(line: &Value, name: &str, digits: usize, unit: &str) -> String {
+    let number = line.get(name).and_then(Value::as_f64);
+    number.map_or_else(
+        || "-".to_owned(),
+        |number| format!("{number:.digits$}{unit}"),
+    )
 }

@@ -44,9 +44,12 @@ pub(crate) struct BenchArgs {
     /// Seconds of load per turn (capture).
     #[arg(long, default_value_t = 3)]
     seconds: u32,
-    /// Events of each of the two shops (funnel).
+    /// Events of each of the two large shops (funnel).
     #[arg(long, default_value_t = 20_000_000)]
     events: u64,
+    /// Only one large shop, with three event names: for very many events (funnel).
+    #[arg(long)]
+    only_few: bool,
 }
 
 const NAMES: [&str; 8] = [
@@ -77,7 +80,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             "decode" => decode::run(args)?,
             "steady" => steady::run()?,
             "ingest" => ingest::run()?,
-            "funnel" => funnel::run(args.events)?,
+            "funnel" => funnel::run(args.events, args.only_few)?,
             "live" => live::run()?,
             "first-funnel" => first_funnel::run()?,
             _ => size::run()?,
