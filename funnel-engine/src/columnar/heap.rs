@@ -81,15 +81,17 @@ pub(super) struct HeapTenant {
 #[derive(Debug, thiserror::Error)]
 pub enum HeapError {
     /// More different names than codes.
-    #[error("more than 65,535 different event names")]
+    #[error(
+        "more than 65,535 different event names: name events by what happened, and write to whom as a property"
+    )]
     Names,
     /// More events than a segment can hold.
     #[error("the events do not fit into memory as columns: {0}")]
     Segment(#[from] SegmentError),
-    /// A property of which a file has more values than a column can hold.
+    /// A property with more values than a column can hold.
     #[error(
-        "property `{property}` has more than {} different values: leave it out of the definition, or load the events \
-         into the store and answer there",
+        "property `{property}` has more than {} different values: leave it out of the definition, or \
+         ask the store with the clickhouse backend",
         VALUES_MAX
     )]
     Values {
@@ -98,7 +100,7 @@ pub enum HeapError {
     },
     /// The system gives no more memory.
     #[error(
-        "there is no memory for more than {events} events: give a file with fewer, or load them into the store"
+        "there is no memory for more than {events} events: give fewer, or ask the store with the clickhouse backend"
     )]
     Memory {
         /// How many there are so far.
@@ -139,6 +141,7 @@ impl HeapBuilder {
         if !self.tenants.contains_key(tenant) {
             self.tenants.insert(tenant.to_owned(), Collected::default());
         }
+        let most = VALUES_MAX.saturating_mul(self.tenants.len());
         let Some(collected) = self.tenants.get_mut(tenant) else {
             return Ok(());
         };
@@ -161,7 +164,8 @@ impl HeapBuilder {
         for (property, values) in self.wanted.iter().zip(&mut self.values) {
             let value = event.property(property);
             let cell = value.map_or(0, |value| values.number(&value) + 1);
-            if values.list.len() > VALUES_MAX {
+            // More than all tenants together can have: at least one of them has too many.
+            if values.list.len() > most {
                 return Err(HeapError::Values {
                     property: property.clone(),
                 });

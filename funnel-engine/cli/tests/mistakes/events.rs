@@ -142,7 +142,7 @@ fn ten_thousand_values_are_counted_and_a_million_refused() {
     assert_eq!(result["steps"][0]["count"], 10_000);
     let ended = files.run(&text, "e.csv", lines(1_000_001));
     assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
-    let says = "property `device` has more than 1000000 different values: leave it out of the definition, or load";
+    let says = "property `device` has more than 1000000 different values: leave it out of the definition, or ask";
     assert!(ended.said.contains(says), "{}", ended.said);
 }
 
@@ -186,7 +186,7 @@ fn memory_that_runs_out_ends_with_an_error() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("there is no memory for more than "), "{said}");
     assert!(
-        said.contains("give a file with fewer, or load them into the store"),
+        said.contains("give fewer, or ask the store with the clickhouse backend"),
         "{said}"
     );
 }

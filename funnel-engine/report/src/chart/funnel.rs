@@ -9,11 +9,11 @@ const ROW_HEIGHT: i32 = 64;
 const ROW_HEIGHT_MIN: i32 = 16;
 /// Height that rows share before they shrink.
 const HEIGHT: i32 = 640;
-const LABEL_WIDTH: i32 = 130;
+const LABEL_WIDTH: i32 = 160;
 /// Leaves room for the figures beside the longest bar.
-const BAR_WIDTH_MAX: i32 = 420;
+const BAR_WIDTH_MAX: i32 = 390;
 /// Widths of a Latin letter that fit beside the bar; letters of the East are two wide.
-const LABEL_LETTERS: usize = 13;
+const LABEL_LETTERS: usize = 16;
 
 pub(crate) fn funnel_svg(report: &Report) -> Result<String, ReportError> {
     let rows = i32::try_from(report.rows.len()).unwrap_or(i32::MAX);
@@ -67,9 +67,9 @@ mod tests {
 
     #[test]
     fn names_fit_beside_their_bar() {
-        assert_eq!(fitted("Add to basket"), "Add to basket");
-        assert_eq!(fitted("Add to the basket"), "Add to the b…");
-        assert_eq!(fitted("加入购物车和付款"), "加入购物车和…");
+        assert_eq!(fitted("Add to the cart!"), "Add to the cart!");
+        assert_eq!(fitted("Add to the basket"), "Add to the bask…");
+        assert_eq!(fitted("加入购物车和付款页"), "加入购物车和付…");
         assert_eq!(fitted("a\u{1}b"), "ab");
     }
 }
