@@ -17,7 +17,10 @@ pub(super) fn run() -> anyhow::Result<Value> {
     for case in cases {
         let number = |name: &str| case.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
         let excludes = case.get("exclusion").and_then(Value::as_bool);
-        ensure!(number("too_late") < 1.0, "the bounds of the bench are too small");
+        ensure!(
+            number("too_late") < 1.0,
+            "the bounds of the bench are too small"
+        );
         say(&format!(
             "{:>9} {:>6} {:>10} {:>10.0} {:>40.0}",
             number("users"),
