@@ -111,6 +111,7 @@ async fn serve_console(store: Store) -> String {
         store,
         funnels: load_funnels(folder.path()).unwrap(),
         access: Access::load(&folder.path().join("tokens.toml")).unwrap(),
+        live: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!(

@@ -113,6 +113,7 @@ async fn serve_report_api(folder: &std::path::Path) -> String {
         store: Store::at("http://127.0.0.1:1"),
         funnels: load_funnels(folder).unwrap(),
         access: Access::load(&folder.join("tokens.toml")).unwrap(),
+        live: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -1,9 +1,9 @@
 //! Where do buyers drop off? Definitions of funnels, and the engines that answer them.
 //!
 //! Owns: the definition and result types (the JSON contracts), the normative `reference` matcher, the columnar index
-//! and its scan, the ClickHouse push-down, and the choice between them. Refuses: sockets of its own and clocks other
-//! than those passed in. What a backend cannot answer it refuses by the JSON path of the part it does not know; it
-//! never answers approximately.
+//! and its scan, the ClickHouse push-down, the choice between them, and live funnels fed from the store. Refuses:
+//! sockets of its own and clocks other than those passed in. What a backend cannot answer it refuses by the JSON path of
+//! the part it does not know; it never answers approximately.
 
 mod answer;
 mod ask;

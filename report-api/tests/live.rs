@@ -74,8 +74,11 @@ async fn every_sink_has_the_batch_answer_whatever_happens() {
     // Killed while events come in, and once more before it has told anything.
     feed(store, &all[..200]).await;
     let mut first = place.start("hour");
-    feed(store, &all[200..400]).await;
-    until_store_has(store, &truth(400)).await;
+    for so_far in (200..400).step_by(40) {
+        feed(store, &all[so_far..so_far + 40]).await;
+        until_store_has(store, &truth(so_far + 40)).await;
+    }
+    let [_, highest] = revisions(store).await;
     kill(&mut first);
     feed(store, &all[400..500]).await;
     kill(&mut place.start("hour"));
@@ -89,6 +92,11 @@ async fn every_sink_has_the_batch_answer_whatever_happens() {
     feed(store, &all[600..900]).await;
     let whole = truth(900);
     until_store_has(store, &whole).await;
+    let [lowest, _] = revisions(store).await;
+    assert!(
+        lowest > highest,
+        "all windows have been published anew: {lowest} > {highest}"
+    );
     a_page_is_told_and_ends_with_the_server(page, &whole, &mut second, &place).await;
     assert_eq!(of_webhook(&seen, &whole).await, "as the batch says");
     let seen = std::mem::take(&mut *seen.lock().unwrap());
@@ -139,6 +147,13 @@ async fn stored(store: &Store, width_ns: i64) -> Windows {
         ((row.funnel, row.tenant_id, from.to_string()), row.counts)
     };
     rows.into_iter().map(window).collect()
+}
+
+/// The lowest and the highest revision of the windows as they stand.
+async fn revisions(store: &Store) -> [u64; 2] {
+    let sql = "SELECT [min(revision), max(revision)] FROM funnel_windows FINAL";
+    let found: Vec<u64> = store.database().query(sql).fetch_one().await.unwrap();
+    [found[0], found[1]]
 }
 
 async fn until_store_has(store: &Store, truth: &Windows) {

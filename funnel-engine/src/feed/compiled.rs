@@ -149,9 +149,10 @@ mod tests {
         for name in ["a", "b", "x", "other"] {
             for ms in [start - 1, start, start + 86_400_000] {
                 for amount in [None, Some("4"), Some("5.0")] {
-                    for (key, value) in [("tenant", "t1"), ("tenant", "t2"), ("device", "bot")] {
+                    for (tenant, device) in [("t1", "pc"), ("t2", "pc"), ("t1", "bot")] {
                         let amount = amount.map(|amount| ("amount", amount));
-                        let properties: Vec<_> = amount.into_iter().chain([(key, value)]).collect();
+                        let others = [("tenant", tenant), ("device", device)];
+                        let properties: Vec<_> = amount.into_iter().chain(others).collect();
                         let event = event(name, ms, &properties);
                         let steps = definition.steps.iter().enumerate();
                         let fills = steps.filter(|(_, step)| passes(step, &event));

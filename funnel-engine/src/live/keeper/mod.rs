@@ -8,6 +8,8 @@ mod evict;
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{
     Ask, History, HistoryError, LiveCounts, Outcome,
     config::{Bounds, LiveConfig},
@@ -19,7 +21,7 @@ use crate::{definition::Count, event::EARLIEST_NS, shape::Mark};
 
 #[derive(Debug)]
 struct Tenant<S> {
-    subjects: HashMap<Box<[u8]>, S>,
+    subjects: HashMap<Box<[u8]>, S, RandomState>,
     windows: Windows,
 }
 
@@ -34,7 +36,7 @@ pub(super) struct Keeper<M: Machine> {
     config: LiveConfig,
     watermark: Watermark,
     now_ns: Option<i64>,
-    tenants: HashMap<Box<str>, Tenant<M::State>>,
+    tenants: HashMap<Box<str>, Tenant<M::State>, RandomState>,
     subjects: usize,
     marks: usize,
     /// A subject that is not in memory has had no event that an event from here on could have to do with.
@@ -66,7 +68,7 @@ impl<M: Machine> Keeper<M> {
             tumbling,
             watermark: Watermark::new(config.lateness_ns),
             now_ns: None,
-            tenants: HashMap::new(),
+            tenants: HashMap::default(),
             subjects: 0,
             marks: 0,
             evicted_before: config.begins_at_ns,
@@ -221,7 +223,7 @@ impl<M: Machine> Keeper<M> {
             self.config.first_revision,
         );
         let new = Tenant {
-            subjects: HashMap::new(),
+            subjects: HashMap::default(),
             windows: Windows::new(self.steps, bound, first),
         };
         self.tenants.insert(tenant.into(), new);
