@@ -107,7 +107,6 @@ async fn serve_console(store: Store) -> String {
     std::fs::write(folder.path().join("checkout.json"), FUNNEL).unwrap();
     let settings = Settings {
         index: None,
-        live: None,
         store,
         funnels: load_funnels(folder.path()).unwrap(),
         access: Access::load(&folder.path().join("tokens.toml")).unwrap(),

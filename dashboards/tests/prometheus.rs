@@ -109,7 +109,6 @@ async fn serve_report_api(folder: &std::path::Path) -> String {
     .unwrap();
     let settings = Settings {
         index: None,
-        live: None,
         store: Store::at("http://127.0.0.1:1"),
         funnels: load_funnels(folder).unwrap(),
         access: Access::load(&folder.join("tokens.toml")).unwrap(),

@@ -22,7 +22,7 @@ use funnel_engine::{
 };
 use weir_testing::TestStore;
 
-/// Drawn definitions, each over 200 users.
+/// Drawn definitions, each over 400 users.
 const DEFINITIONS: u64 = 96;
 /// Of these, the events of so many are in the store at first; the others come in two further waves.
 const FIRST: u64 = 40;

@@ -26,7 +26,7 @@ use funnel_engine::{
 };
 use weir_testing::TestStore;
 
-/// Drawn definitions, each over 200 users.
+/// Drawn definitions, each over 400 users.
 const DEFINITIONS: u64 = 32;
 
 /// Where a user's rows lie, 0 or 1.

@@ -82,6 +82,32 @@ impl<'a> Packed<'a> {
     }
 }
 
+impl Packed<'_> {
+    /// Hands out the first `count` values. Narrow ones come several from one load.
+    #[inline]
+    pub(super) fn for_each(&self, count: usize, mut take: impl FnMut(u64)) {
+        // So many fit beside the up to seven bits before the first.
+        let per_load = 57_usize.checked_div(self.width).unwrap_or(usize::MAX);
+        if per_load < 2 {
+            (0..count).for_each(|index| take(self.get(index)));
+            return;
+        }
+        let mut index = 0;
+        while index < count {
+            let bit = index.wrapping_mul(self.width);
+            let tail = self.bytes.get(bit >> 3..);
+            let word = tail.and_then(<[u8]>::first_chunk::<8>);
+            let mut rest = word.map_or(0, |word| u64::from_le_bytes(*word)) >> (bit & 7);
+            let end = count.min(index.saturating_add(per_load));
+            for _ in index..end {
+                take(rest & self.mask);
+                rest >>= self.width;
+            }
+            index = end;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +122,11 @@ mod tests {
         );
         bytes.extend([0xff; SLACK]);
         let packed = Packed::new(&bytes, width);
-        (0..values.len()).map(|index| packed.get(index)).collect()
+        let read: Vec<u64> = (0..values.len()).map(|index| packed.get(index)).collect();
+        let mut handed_out = Vec::new();
+        packed.for_each(values.len(), |value| handed_out.push(value));
+        assert_eq!(handed_out, read);
+        read
     }
 
     #[test]

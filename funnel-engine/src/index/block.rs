@@ -87,20 +87,26 @@ impl<'a> Columns<'a> {
     /// Decodes users and run ends. Both are held against the directory, which makes every index into the block sound.
     pub(super) fn read_runs(&self, scratch: &mut BlockScratch) -> Result<(), SegmentError> {
         let runs = self.head.runs as usize;
-        let first = self.head.first_user;
-        let mut user = u64::from(first);
+        let mut user = u64::from(self.head.first_user);
         scratch.users.clear();
-        scratch.users.push(first);
-        scratch.users.extend((1..runs).map(|run| {
-            user = user.wrapping_add(self.users.get(run - 1)).wrapping_add(1);
-            (user & 0xffff_ffff) as u32
-        }));
+        scratch.users.resize(runs, self.head.first_user);
+        let mut slots = scratch.users.iter_mut().skip(1);
+        self.users.for_each(runs.saturating_sub(1), |distance| {
+            user = user.wrapping_add(distance).wrapping_add(1);
+            if let Some(slot) = slots.next() {
+                *slot = (user & 0xffff_ffff) as u32;
+            }
+        });
         let mut end = 0_u64;
         scratch.ends.clear();
-        scratch.ends.extend((0..runs).map(|run| {
-            end = end.wrapping_add(self.lengths.get(run)).wrapping_add(1);
-            (end & 0xffff_ffff) as u32
-        }));
+        scratch.ends.resize(runs, 0);
+        let mut slots = scratch.ends.iter_mut();
+        self.lengths.for_each(runs, |length| {
+            end = end.wrapping_add(length).wrapping_add(1);
+            if let Some(slot) = slots.next() {
+                *slot = (end & 0xffff_ffff) as u32;
+            }
+        });
         if user != u64::from(self.head.last_user) || end != u64::from(self.head.events) {
             return Err(SegmentError::corrupt("runs of a block"));
         }

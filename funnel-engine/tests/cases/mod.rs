@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Of each drawn definition.
-const USERS: u64 = 200;
+const USERS: u64 = 400;
 /// Rows of one insert.
 const ROWS: usize = 50_000;
 

@@ -188,13 +188,25 @@ fn is_whole(segment: &Segment, block: usize, (from, to): (u32, u32), nobody: Opt
 /// such, and times are four fifths of what there is to read.
 #[inline]
 fn goes_nowhere(wanted: &Wanted, block: &Block<'_>, run: &Range<usize>, first: usize) -> bool {
-    let is_alone = |mut events: Range<usize>| match &block.codes {
-        Codes::U8(codes) => events.all(|event| wanted.fills_of_byte(codes, event) <= 1),
-        codes @ Codes::U16(_) => events.all(|event| wanted.fills(codes, event) <= 1),
+    let Codes::U8(codes) = block.codes else {
+        return false;
     };
-    // An event before it counts only at its instant.
-    is_alone(first..run.end)
-        && (is_alone(run.start..first) || block.times.get(first - 1) != block.times.get(first))
+    let (before, after) = (codes.get(run.start..first), codes.get(first..run.end));
+    let Some((before, after)) = before.zip(after) else {
+        return false;
+    };
+    if !after.iter().all(|code| wanted.is_first_or_none(*code)) {
+        return false;
+    }
+    // An event before it counts only at its instant, and there codes do not fall.
+    let first_code = after.first().copied().unwrap_or(0);
+    let mut shares_instant = before.iter().rev().scan(first_code, |last, code| {
+        let may_share = *code <= *last;
+        *last = *code;
+        may_share.then_some(*code)
+    });
+    shares_instant.all(|code| wanted.is_first_or_none(code))
+        || block.times.get(first - 1) != block.times.get(first)
 }
 
 /// A run without what lies before its first event of the first step. What shares that instant stays: it may be taken

@@ -81,6 +81,13 @@ impl Wanted {
         fills.copied().unwrap_or(0)
     }
 
+    /// Whether events of a code of one byte fill no step but the first.
+    #[inline]
+    pub(super) fn is_first_or_none(&self, code: u8) -> bool {
+        let fills = self.narrow.get(usize::from(code));
+        fills.is_none_or(|fills| *fills <= 1)
+    }
+
     /// Marks the events of a block.
     pub(super) fn mark(&self, codes: &Codes<'_>, marks: &mut Marks) {
         marks.0.clear();

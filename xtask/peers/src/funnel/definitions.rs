@@ -11,10 +11,10 @@ pub(super) fn definition(
 ) -> anyhow::Result<FunnelDefinition> {
     let step = |step: usize| json!({ "name": step.to_string(), "event": format!("e{step}") });
     let exclusion = |(name, from, to): &(usize, usize, usize)| json!({ "event": format!("e{name}"), "from_step": from, "to_step": to });
-    let mut name = format!("{steps} steps");
-    if !exclusions.is_empty() {
-        name += &format!(", {} exclusions", exclusions.len());
-    }
+    let name = match exclusions.len() {
+        0 => format!("{steps} steps"),
+        count => format!("{steps} steps, {count} exclusions"),
+    };
     let mut json = json!({
         "name": name, "window": "1h",
         "steps": (0..steps).map(step).collect::<Vec<_>>(),
