@@ -9,7 +9,7 @@ use crate::{
     answer::FunnelResult,
     definition::{DefinitionError, FunnelDefinition, Order},
     from_store::{FromStoreError, members_from_store, run_from_store},
-    indexed::{IndexAtHand, IndexedError},
+    indexed::{IndexAtHand, IndexView, IndexedError},
     members::{Bar, ListCursor, Member, MemberPage},
     plan::{Backend, Events, plan},
     pushdown::{PushdownError, members_on_clickhouse, run_on_clickhouse, service_in_store},
@@ -45,11 +45,18 @@ impl From<Store> for AtHand {
 }
 
 impl AtHand {
-    /// The index, if the plan is to ask it.
-    fn index_for(&self, definition: &FunnelDefinition) -> Option<&IndexAtHand> {
-        let index = self.index.as_deref()?;
-        let planned = plan(definition, Events::Index).from;
-        (planned == Events::Index).then_some(index)
+    /// What the index has of a question; none where the plan is to ask the store, or the index cannot answer yet.
+    async fn view(
+        &self,
+        scope: &Scope,
+        definition: &FunnelDefinition,
+    ) -> Result<Option<IndexView>, DefinitionError> {
+        match self.index.as_deref() {
+            Some(index) if plan(definition, Events::Index).from == Events::Index => {
+                or_store(index.view(scope, definition).await)
+            }
+            Some(_) | None => Ok(None),
+        }
     }
 }
 
@@ -64,9 +71,11 @@ pub async fn ask(
     threads: usize,
 ) -> Result<FunnelResult, AskError> {
     let store = &at_hand.store;
-    if let Some(index) = at_hand.index_for(definition) {
+    if let Some(view) = at_hand.view(scope, definition).await? {
+        // The store's own answer has the service in it, so it is asked for only beside the index's.
+        let asked = definition.clone();
         let (answer, service) = tokio::join!(
-            index.answer(scope, definition, threads),
+            scan(move || view.answer(&asked, threads)),
             service_in_store(store, scope, definition)
         );
         if let Some(mut result) = or_store(answer)? {
@@ -118,8 +127,9 @@ async fn find(
     threads: usize,
 ) -> Result<Vec<Member>, AskError> {
     let store = &at_hand.store;
-    if let Some(index) = at_hand.index_for(definition) {
-        let found = index.members(scope, definition, bar, (after, limit), threads);
+    if let Some(view) = at_hand.view(scope, definition).await? {
+        let (asked, after) = (definition.clone(), after.cloned());
+        let found = scan(move || view.members(&asked, bar, (after.as_ref(), limit), threads));
         if let Some(members) = or_store(found.await)? {
             return Ok(members);
         }
@@ -132,6 +142,13 @@ async fn find(
     }
     let page = (after, limit);
     Ok(members_from_store(store, scope, definition, bar, page, threads).await?)
+}
+
+/// Scans where it holds up nobody.
+async fn scan<T: Send + 'static>(
+    scan: impl FnOnce() -> Result<T, IndexedError> + Send + 'static,
+) -> Result<Option<T>, IndexedError> {
+    tokio::task::spawn_blocking(scan).await?.map(Some)
 }
 
 /// The index is derived data: whatever is wrong with it, the store has the answer. What is wrong with the definition is

@@ -20,11 +20,9 @@ use super::{
     view::IndexView,
 };
 use crate::{
-    answer::FunnelResult,
     columnar::wanted_properties,
     definition::FunnelDefinition,
-    index::{IndexReader, IndexStats, PropertiesError, Snapshot, Tenant},
-    members::{Bar, ListCursor, Member},
+    index::{IndexReader, IndexStats, PropertiesError, Snapshot},
     tail::{Cursor, HotTail, IndexWriter as _, Meters, Tail, TailFigures},
 };
 
@@ -97,48 +95,12 @@ impl IndexAtHand {
         level_at_ns > 0 && (self.now_ns)().saturating_sub(level_at_ns) <= behind_max
     }
 
-    /// Answers a definition over a scope's events; none when the index has not caught up with the store, or does not
-    /// have the columns yet.
+    /// What a question over a scope's events sees; none when the index has not caught up with the store, or does not have
+    /// the columns yet.
     ///
     /// # Errors
     /// See [`IndexedError`].
-    pub async fn answer(
-        &self,
-        scope: &Scope,
-        definition: &FunnelDefinition,
-        threads: usize,
-    ) -> Result<Option<FunnelResult>, IndexedError> {
-        let Some(view) = self.view(scope, definition).await? else {
-            return Ok(None);
-        };
-        let definition = definition.clone();
-        let answering = tokio::task::spawn_blocking(move || view.answer(&definition, threads));
-        answering.await?.map(Some)
-    }
-
-    /// At most `limit` members of a list, from the cursor on; none as in [`Self::answer`].
-    ///
-    /// # Errors
-    /// See [`IndexedError`].
-    pub async fn members(
-        &self,
-        scope: &Scope,
-        definition: &FunnelDefinition,
-        bar: Bar,
-        (after, limit): (Option<&ListCursor>, usize),
-        threads: usize,
-    ) -> Result<Option<Vec<Member>>, IndexedError> {
-        let Some(view) = self.view(scope, definition).await? else {
-            return Ok(None);
-        };
-        let (definition, after) = (definition.clone(), after.cloned());
-        let listing = tokio::task::spawn_blocking(move || {
-            view.members(&definition, bar, (after.as_ref(), limit), threads)
-        });
-        listing.await?.map(Some)
-    }
-
-    async fn view(
+    pub async fn view(
         &self,
         scope: &Scope,
         definition: &FunnelDefinition,
@@ -187,7 +149,7 @@ impl IndexAtHand {
         let (loading, retry_ns) = (Arc::clone(&self.loading), Arc::clone(&self.retry_ns));
         let (wanted, again_ns) = (wanted_properties(definition), (self.now_ns)() + RETRY_NS);
         tokio::spawn(async move {
-            if let Err(error) = load(&store, &index, &snapshot.tenants, &wanted).await {
+            if let Err(error) = index.load_columns(&store, &snapshot.tenants, &wanted).await {
                 retry_ns.store(again_ns, Ordering::Relaxed);
                 let properties = wanted.join(", ");
                 tracing::warn!(%error, properties, "the store answers instead of the index");
@@ -195,23 +157,6 @@ impl IndexAtHand {
             loading.store(false, Ordering::Release);
         });
     }
-}
-
-async fn load(
-    store: &Store,
-    index: &SharedIndex,
-    tenants: &[Arc<Tenant>],
-    wanted: &[String],
-) -> Result<(), IndexedError> {
-    let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    for tenant in tenants {
-        for segment in &tenant.segments {
-            if let Err(PropertiesError::Missing { .. }) = segment.properties(&names) {
-                index.load_segment(store, tenant, segment, &names).await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 impl std::fmt::Debug for IndexAtHand {

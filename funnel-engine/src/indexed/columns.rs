@@ -1,15 +1,40 @@
 //! Property columns beside the segments of an index: read from the store, for exactly the rows of a segment.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use event_store::{PropertyQuestion, Slice, Store};
 use foldhash::fast::RandomState;
 
 use super::IndexedError;
-use crate::index::{EventRow, PropertiesError, PropertyBuilder, Segment, Source, Tenant};
+use crate::index::{
+    EventRow, IndexError, PropertiesError, PropertyBuilder, Segment, Source, Tenant,
+};
+
+/// Reads the columns that segments of these tenants lack, and hands each file over with its tenant and segment; false is
+/// said of a segment that was merged away meanwhile and needs none.
+pub(super) async fn read_missing(
+    store: &Store,
+    tenants: &[Arc<Tenant>],
+    wanted: &[String],
+    mut attach: impl FnMut(&str, u64, &[u8]) -> Result<bool, IndexError>,
+) -> Result<(), IndexedError> {
+    let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    for tenant in tenants {
+        for segment in &tenant.segments {
+            if segment.properties(&names).is_err() {
+                let columns = read_columns(store, tenant, segment, &names).await?;
+                attach(&tenant.name, segment.id(), &columns)?;
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The file of columns of a segment.
-pub(super) async fn read_columns(
+async fn read_columns(
     store: &Store,
     tenant: &Tenant,
     segment: &Segment,
@@ -98,5 +123,16 @@ fn slice(source: &Source) -> Slice {
         last_block: source.last_block,
         first_day: source.first_day,
         last_day: source.last_day,
+    }
+}
+
+/// The same rows as the index names them.
+pub(super) fn source(slice: &Slice) -> Source {
+    Source {
+        partition: slice.partition.clone(),
+        first_block: slice.first_block,
+        last_block: slice.last_block,
+        first_day: slice.first_day,
+        last_day: slice.last_day,
     }
 }

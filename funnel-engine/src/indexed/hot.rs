@@ -24,8 +24,6 @@ pub(super) struct HotTenant {
     pub(super) name: String,
     pub(super) segment: Segment,
     pub(super) columns: Vec<Arc<PropertyColumn>>,
-    /// Event names by code, those of the index first.
-    pub(super) names: Vec<String>,
     /// How many user codes there are, those of the index included.
     pub(super) users: u32,
     pub(super) nobody: Option<u32>,
@@ -33,6 +31,11 @@ pub(super) struct HotTenant {
 }
 
 impl HotTenant {
+    /// Event names by code, those of the index first.
+    pub(super) fn names(&self) -> &[String] {
+        &self.codes.names
+    }
+
     /// The id of a user that the index does not know.
     pub(super) fn user(&self, code: u32) -> Option<&str> {
         let index = code.checked_sub(self.codes.first_user)?;
@@ -144,7 +147,6 @@ pub(super) fn pack(
             name,
             segment: Segment::from_bytes(build(&mut rows, Vec::new())?)?,
             columns: Vec::new(),
-            names: codes.names.clone(),
             users: codes.first_user.saturating_add(new),
             nobody: codes.user(""),
             codes,

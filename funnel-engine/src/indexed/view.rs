@@ -156,7 +156,7 @@ impl TenantView {
             columns: hot.columns.iter().map(|column| Some(&**column)).collect(),
         });
         TenantEvents {
-            names: &hot.names,
+            names: hot.names(),
             users: hot.users,
             nobody: hot.nobody,
             segments,

@@ -7,12 +7,16 @@ use std::{
 
 use event_store::{Scope, Store, TenantId};
 
-use super::{IndexedError, columns::read_columns, view::IndexView};
+use super::{
+    IndexedError,
+    columns::{read_missing, source},
+    view::IndexView,
+};
 use crate::{
     answer::FunnelResult,
     columnar::wanted_properties,
     definition::FunnelDefinition,
-    index::{Batch, Index, IndexError, Row, Segment, Snapshot, Source, Tenant, Thrift},
+    index::{Batch, Index, IndexError, Row, Snapshot, Tenant, Thrift},
     tail::{Cursor, HotBatch, IndexFailure, IndexWriter},
 };
 
@@ -63,25 +67,12 @@ impl StoreIndex {
         scope: &Scope,
         definition: &FunnelDefinition,
     ) -> Result<(), IndexedError> {
+        let snapshot = self.0.snapshot(scope.tenant().map(TenantId::as_str))?;
         let wanted = wanted_properties(definition);
-        let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        for tenant in self
-            .0
-            .snapshot(scope.tenant().map(TenantId::as_str))?
-            .tenants
-        {
-            for segment in &tenant.segments {
-                if segment.properties(&names).is_err() {
-                    let columns = read_columns(store, &tenant, segment, &names).await?;
-                    self.0
-                        .attach_properties(&tenant.name, segment.id(), &columns)?;
-                }
-            }
-        }
-        Ok(())
+        let attach = |tenant: &str, segment, columns: &[u8]| {
+            self.0.attach_properties(tenant, segment, columns)
+        };
+        read_missing(store, &snapshot.tenants, &wanted, attach).await
     }
 }
 
@@ -93,36 +84,18 @@ impl IndexWriter for StoreIndex {
 
     fn append(&mut self, batches: &[Arc<HotBatch>], cursor: &Cursor) -> Result<(), IndexFailure> {
         let cursor = serde_json::to_vec(cursor)?;
-        let batch = |hot: &'_ Arc<HotBatch>| -> (Source, Arc<HotBatch>) {
-            let source = Source {
-                partition: hot.slice.partition.clone(),
-                first_day: hot.slice.first_day,
-                last_day: hot.slice.last_day,
-                first_block: hot.slice.first_block,
-                last_block: hot.slice.last_block,
-            };
-            (source, Arc::clone(hot))
-        };
-        let owned: Vec<(Source, Arc<HotBatch>)> = batches.iter().map(batch).collect();
-        let events = batches
-            .iter()
-            .map(|batch| batch.events.len() as u64)
-            .sum::<u64>();
-        let mut taken = Vec::with_capacity(owned.len());
-        for (source, hot) in &owned {
-            let rows = hot.events.rows().map(|row| Row {
+        let rows = batches.iter().map(|batch| batch.events.len() as u64);
+        let budget = rows.sum::<u64>().saturating_mul(MERGED_PER_EVENT);
+        let taken = batches.iter().map(|batch| Batch {
+            source: source(&batch.slice),
+            rows: Box::new(batch.events.rows().map(|row| Row {
                 tenant: row.tenant,
                 user: row.user,
                 at_ns: row.at_ns,
                 name: row.event,
-            });
-            taken.push(Batch {
-                source: source.clone(),
-                rows: Box::new(rows),
-            });
-        }
-        self.0.append(taken, &cursor)?;
-        let budget = events.saturating_mul(MERGED_PER_EVENT);
+            })),
+        });
+        self.0.append(taken.collect(), &cursor)?;
         // The events are stored whatever becomes of merging, which comes again with the next batch.
         if let Err(error) = self.0.compact(budget, Thrift::Amortised) {
             tracing::warn!(%error, "segments of the index were not merged");
@@ -160,21 +133,17 @@ impl SharedIndex {
         Self(Arc::new(Mutex::new(index)))
     }
 
-    /// Reads the columns of a segment and puts them beside it.
-    pub(super) async fn load_segment(
+    /// Reads the columns that segments of these tenants lack, without holding the index meanwhile.
+    pub(super) async fn load_columns(
         &self,
         store: &Store,
-        tenant: &Tenant,
-        segment: &Segment,
-        names: &[&str],
+        tenants: &[Arc<Tenant>],
+        wanted: &[String],
     ) -> Result<(), IndexedError> {
-        let columns = read_columns(store, tenant, segment, names).await?;
-        let mut index = self.lock();
-        // A segment that was merged away meanwhile needs none.
-        index
-            .0
-            .attach_properties(&tenant.name, segment.id(), &columns)?;
-        Ok(())
+        let attach = |tenant: &str, segment, columns: &[u8]| {
+            self.lock().0.attach_properties(tenant, segment, columns)
+        };
+        read_missing(store, tenants, wanted, attach).await
     }
 
     /// The index, while nobody else changes it.
@@ -182,9 +151,7 @@ impl SharedIndex {
         // A change that did not come to its end is found out by the index itself.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl SharedIndex {
     /// The index, unless somebody is changing it.
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, StoreIndex>> {
         match self.0.try_lock() {

@@ -189,17 +189,25 @@ fn draw(dice: &mut Dice, start_ns: i64) -> Value {
     }
     if order != "clickhouse" && dice.once_in(4) {
         let from = 1 + dice.below(steps);
-        let zone = dice.pick(&["UTC", "Asia/Shanghai", "America/St_Johns"]);
-        json["trend"] = json!({"interval": dice.pick(&["hour", "day", "week", "month"]), "timezone": zone,
-            "from_step": from, "to_step": from + dice.below(steps + 1 - from), "week_start": dice.pick(&["monday", "sunday"])});
+        json["trend"] = trend(dice, from, steps);
     }
     if dice.once_in(6) {
-        let at = |second: u64| {
-            let ns = i128::from(start_ns) + i128::from(second) * 1_000_000_000;
-            jiff::Timestamp::from_nanosecond(ns).unwrap().to_string()
-        };
-        let from = dice.below(10);
-        json["time_range"] = json!({"from": at(from), "to": at(from + 5 + dice.below(20))});
+        json["time_range"] = time_range(dice, start_ns);
     }
     json
+}
+
+pub(crate) fn trend(dice: &mut Dice, from: u64, steps: u64) -> Value {
+    let zone = dice.pick(&["UTC", "Asia/Shanghai", "America/St_Johns"]);
+    json!({"interval": dice.pick(&["hour", "day", "week", "month"]), "timezone": zone,
+        "from_step": from, "to_step": from + dice.below(steps + 1 - from), "week_start": dice.pick(&["monday", "sunday"])})
+}
+
+pub(crate) fn time_range(dice: &mut Dice, start_ns: i64) -> Value {
+    let at = |second: u64| {
+        let ns = i128::from(start_ns) + i128::from(second) * 1_000_000_000;
+        jiff::Timestamp::from_nanosecond(ns).unwrap().to_string()
+    };
+    let from = dice.below(10);
+    json!({"from": at(from), "to": at(from + 5 + dice.below(20))})
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use funnel_engine::{Event, FunnelDefinition};
 use serde_json::{Value, json};
 
-use crate::generate::{Dice, breakdown};
+use crate::generate::{Dice, breakdown, time_range, trend};
 
 /// What a seed is drawn for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,17 +259,10 @@ fn draw(dice: &mut Dice, aim: Aim, start_ns: i64) -> Value {
         } else {
             1 + dice.below(steps)
         };
-        let zone = dice.pick(&["UTC", "Asia/Shanghai", "America/St_Johns"]);
-        json["trend"] = json!({"interval": dice.pick(&["hour", "day", "week", "month"]), "timezone": zone,
-            "from_step": from, "to_step": from + dice.below(steps + 1 - from), "week_start": dice.pick(&["monday", "sunday"])});
+        json["trend"] = trend(dice, from, steps);
     }
     if dice.once_in(6) {
-        let at = |second: u64| {
-            let ns = i128::from(start_ns) + i128::from(second) * 1_000_000_000;
-            jiff::Timestamp::from_nanosecond(ns).unwrap().to_string()
-        };
-        let from = dice.below(10);
-        json["time_range"] = json!({"from": at(from), "to": at(from + 5 + dice.below(20))});
+        json["time_range"] = time_range(dice, start_ns);
     }
     json
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -91,7 +91,6 @@ impl Place {
             .open(self.path("log"))
             .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_report-api"));
-        let path = |name: &str| -> &Path { &*Box::leak(self.path(name).into_boxed_path()) };
         command
             .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
             .args([
@@ -103,11 +102,11 @@ impl Place {
                 "30",
             ])
             .arg("--funnels")
-            .arg(path("funnels"))
+            .arg(self.path("funnels"))
             .arg("--tokens")
-            .arg(path("tokens.toml"))
+            .arg(self.path("tokens.toml"))
             .arg("--webhooks")
-            .arg(path("webhooks.toml"))
+            .arg(self.path("webhooks.toml"))
             .env("WEIR_REDIS", self.redis_url())
             .stderr(log);
         let server = Server {

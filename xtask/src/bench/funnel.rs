@@ -1,39 +1,19 @@
 //! Funnels over the columnar index, against `windowFunnel` inside the embedded engine: same rows, same answers, one run.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::{binary, build};
+use super::{binary, build, start_store};
 use crate::{
-    ports,
-    process::{Folder, Running},
-    setup,
+    process::Folder,
     shell::{output_of, say},
 };
 
 pub(super) fn run(events: u64, only_few: bool) -> anyhow::Result<Value> {
     build(&["event-store", "bench-peers"])?;
     let folder = Folder::create()?;
-    let address = format!("127.0.0.1:{}", ports::free_row(1)?);
-    let store = Running::start(
-        "event-store",
-        &binary("event-store")?,
-        &folder.path().join("store.log"),
-        &[
-            "serve",
-            "--path",
-            &folder.path().join("store").to_string_lossy(),
-            "--listen",
-            &address,
-            "--engine",
-            &setup::engine_path().to_string_lossy(),
-        ],
-        &[],
-    )?;
-    store.wait_for(&address, Duration::from_mins(1))?;
-    let (url, index) = (format!("http://{address}"), folder.path().join("index"));
+    let (store, url) = start_store(&folder)?;
+    let index = folder.path().join("index");
     let program = binary("bench-peers")?;
     let (index, events) = (index.to_string_lossy(), events.to_string());
     let mut arguments = vec![

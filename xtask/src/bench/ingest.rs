@@ -1,15 +1,11 @@
 //! Exchanges into the embedded store over HTTP, against the engine filling the same table by itself.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use super::{binary, build};
+use super::{binary, build, start_store};
 use crate::{
-    ports,
-    process::{Folder, Running},
-    setup,
+    process::Folder,
     shell::{output_of, say},
 };
 
@@ -18,24 +14,8 @@ const ROWS: u32 = 2_000_000;
 pub(super) fn run() -> anyhow::Result<Value> {
     build(&["event-store", "bench-peers"])?;
     let folder = Folder::create()?;
-    let address = format!("127.0.0.1:{}", ports::free_row(1)?);
-    let store = Running::start(
-        "event-store",
-        &binary("event-store")?,
-        &folder.path().join("store.log"),
-        &[
-            "serve",
-            "--path",
-            &folder.path().join("store").to_string_lossy(),
-            "--listen",
-            &address,
-            "--engine",
-            &setup::engine_path().to_string_lossy(),
-        ],
-        &[],
-    )?;
-    store.wait_for(&address, Duration::from_mins(1))?;
-    let (url, rows) = (format!("http://{address}"), ROWS.to_string());
+    let (store, url) = start_store(&folder)?;
+    let rows = ROWS.to_string();
     let program = binary("bench-peers")?;
     let text = output_of(
         &program.to_string_lossy(),

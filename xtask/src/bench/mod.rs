@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use crate::{
     ports,
-    process::Running,
+    process::{Folder, Running},
     setup,
     shell::{self, output_of, root, say},
 };
@@ -104,6 +104,28 @@ fn write(name: &str, figures: &Value) -> anyhow::Result<()> {
     fs::create_dir_all(&folder).context("while creating target/bench")?;
     let file = folder.join(format!("{name}.json"));
     fs::write(&file, serde_json::to_string_pretty(figures)?).context("while writing the figures")
+}
+
+/// Starts an embedded store on a free port, with everything it writes in `folder`; its address.
+fn start_store(folder: &Folder) -> anyhow::Result<(Running, String)> {
+    let address = format!("127.0.0.1:{}", ports::free_row(1)?);
+    let store = Running::start(
+        "event-store",
+        &binary("event-store")?,
+        &folder.path().join("store.log"),
+        &[
+            "serve",
+            "--path",
+            &folder.path().join("store").to_string_lossy(),
+            "--listen",
+            &address,
+            "--engine",
+            &setup::engine_path().to_string_lossy(),
+        ],
+        &[],
+    )?;
+    store.wait_for(&address, Duration::from_mins(1))?;
+    Ok((store, format!("http://{address}")))
 }
 
 /// Builds packages for release.
